@@ -170,3 +170,6 @@ impl Transport {
         std::future::poll_fn(|cx| self.poll_shutdown(cx)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,5 @@
+pub(crate) mod support;
 
+mod certificates;
+mod handshake;
+mod reload;

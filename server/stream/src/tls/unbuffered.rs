@@ -39,8 +39,10 @@ pub(crate) enum Then<'a> {
 /// Takes as many whole records as `input` holds: decrypts them in place, gives their plaintext to `plain`, and appends to
 /// `out` what is to be sent (handshake, alerts, and what `then` seals).
 ///
+/// What was not consumed must be the beginning of the next call's input.
+///
 /// # Errors
-/// The peer broke the protocol: `out` has the alert that tells it so, and the connection is of no more use.
+/// The peer broke the protocol: `out` has the alert that tells it so, and there must be no further call.
 pub(crate) fn drive(
     connection: &mut UnbufferedServerConnection,
     input: &mut [u8],
@@ -111,16 +113,16 @@ pub(crate) fn drive(
     }
 }
 
-/// After an error, only what tells the peer about it is left to be sent.
+/// After an error, only what tells the peer about it is left to be sent. rustls is not called without need: with part of a
+/// handshake message pending, it relies on finding that in the input.
 fn alert(connection: &mut UnbufferedServerConnection, out: &mut Vec<u8>) {
-    loop {
+    while connection.wants_write() {
         match connection.process_tls_records(&mut []).state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 if append(out, 0, |room| data.encode(room).map_err(Full::from)).is_err() {
                     return;
                 }
             }
-            Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
             _ => return,
         }
     }

@@ -13,9 +13,9 @@ use crate::Error;
 use crate::tls::unbuffered::{Driven, MAX_SEALED, MAX_WIRE, Then, drive, into_io};
 use crate::tls::{Handshake, TlsAcceptor};
 
-/// How much of unfinished records is kept at most. Only a handshake message in many records, which rustls takes up to
-/// 64 KiB of, comes to more than one record.
-const MAX_PARTIAL: usize = (1 << 16) + MAX_WIRE;
+/// How much of unfinished records is kept at most. Only a handshake message in several records comes to more than one, and
+/// no client has reason to send a long one.
+const MAX_PARTIAL: usize = 2 * MAX_WIRE;
 /// What is read at least when there is more of a handshake message than one record.
 const MIN_READ: usize = 4096;
 
@@ -45,7 +45,7 @@ struct Buffers {
     /// What the socket has not taken yet.
     outgoing: Vec<u8>,
     read_state: ReadState,
-    close_sent: bool,
+    write_state: WriteState,
 }
 
 #[derive(Default)]
@@ -56,6 +56,16 @@ enum ReadState {
     Ended,
     /// An error behind good data that the caller was given first.
     Failed(io::Error),
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum WriteState {
+    #[default]
+    Open,
+    /// We sent close_notify.
+    Closed,
+    /// A fatal alert was sent or received: rustls must not be called again.
+    Failed,
 }
 
 impl TlsStream {
@@ -69,6 +79,12 @@ impl TlsStream {
 
     pub(super) const fn info(&self) -> &TlsInfo {
         &self.info
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Buffers { partial, plain, outgoing, .. } = &self.buffers;
+        partial.capacity() + plain.capacity() + outgoing.capacity()
     }
 
     pub(super) const fn tcp(&self) -> &TcpStream {
@@ -146,7 +162,7 @@ impl TlsStream {
 
     /// Takes all of `bytes`; there must be nothing left from before.
     fn poll_seal(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.buffers.close_sent {
+        if self.buffers.write_state != WriteState::Open {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.send(cx, Then::Seal(bytes))?;
@@ -158,9 +174,9 @@ impl TlsStream {
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.buffers.close_sent {
+        if self.buffers.write_state == WriteState::Open {
             ready!(self.poll_flush(cx))?;
-            self.buffers.close_sent = true;
+            self.buffers.write_state = WriteState::Closed;
             self.send(cx, Then::Close)?;
         }
         ready!(self.poll_flush(cx))?;
@@ -172,9 +188,12 @@ impl TlsStream {
         let Self { tcp, connection, buffers, .. } = self;
         SEALED.with_borrow_mut(|sealed| {
             sealed.clear();
-            let Driven { consumed, peer_closed, done } =
-                drive(connection, &mut buffers.partial, sealed, then, |plain| buffers.plain.extend_from_slice(plain))
-                    .map_err(into_io)?;
+            let driven =
+                drive(connection, &mut buffers.partial, sealed, then, |plain| buffers.plain.extend_from_slice(plain));
+            let Driven { consumed, peer_closed, done } = driven.map_err(|error| {
+                buffers.write_state = WriteState::Failed;
+                into_io(error)
+            })?;
             if consumed > 0 {
                 buffers.partial.drain(..consumed);
             }
@@ -260,8 +279,8 @@ impl Buffers {
             ready!(Pin::new(&mut *tcp).poll_read(cx, &mut free))?;
             let read = free.filled().len();
             if read == 0 {
+                // `partial` stays: rustls may still know of it.
                 self.read_state = ReadState::Ended;
-                self.partial = Vec::new();
                 return Poll::Ready(Ok(()));
             }
             let end = before + read;
@@ -270,6 +289,7 @@ impl Buffers {
                 Ok(driven) => driven,
                 Err(error) => {
                     self.read_state = ReadState::Ended;
+                    self.write_state = WriteState::Failed;
                     self.partial = Vec::new();
                     // The alert, if the socket takes it; the peer may be told, but is not waited for.
                     match self.poll_flush(cx, tcp) {
@@ -282,6 +302,8 @@ impl Buffers {
             let rest = input.get(driven.consumed..).unwrap_or_default();
             if rest.len() > MAX_PARTIAL {
                 self.read_state = ReadState::Ended;
+                self.write_state = WriteState::Failed;
+                self.partial = Vec::new();
                 return Poll::Ready(Err(into_io(rustls::Error::General(
                     "handshake message in too many records".into(),
                 ))));
