@@ -1,0 +1,161 @@
+//! Events of an element's bytes.
+
+use smallvec::SmallVec;
+
+use super::compile::Program;
+use super::eval::{Facts, Interest, Value, Walk};
+use super::set::Matches;
+use crate::token::{Attribute, Cursor, Tag, Token};
+use crate::{RawElement, Scope};
+
+pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
+    if !program.may_match(element.name()) {
+        return Matches::empty(program.len());
+    }
+    let mut walk = Walk::new(program);
+    if walk.enter(element.name(), &mut RootFacts { element, tag: None }) == Interest::Skip {
+        return walk.finish();
+    }
+    let mut cursor = Cursor::new(element.as_str());
+    let Some(Token::Start(root)) = cursor.next() else { return walk.finish() };
+    if root.empty {
+        walk.leave();
+        return walk.finish();
+    }
+    let mut open = Open::new(element.scope(), root);
+    while !open.is_empty() {
+        if !walk.is_interested() {
+            walk.leave();
+            open.pop();
+            if !open.is_empty() {
+                cursor.skip_element();
+            }
+            continue;
+        }
+        if program.has_texts() && walk.wants_text() {
+            let node = cursor.text_node();
+            if node.chars().next().is_some() {
+                walk.text(|wanted| node.chars().eq(wanted.chars()));
+            }
+        }
+        match cursor.next() {
+            Some(Token::Start(tag)) => {
+                let (prefix, name) = tag.split_name();
+                let mut facts = TagFacts { tag, prefix, attributes: None, open: &mut open };
+                match walk.enter(name, &mut facts) {
+                    Interest::Content if tag.empty => walk.leave(),
+                    Interest::Content => open.push(tag),
+                    Interest::Skip if tag.empty => {}
+                    Interest::Skip => cursor.skip_element(),
+                }
+            }
+            Some(Token::End) => {
+                walk.leave();
+                open.pop();
+            }
+            Some(Token::Text(_) | Token::CData(_)) => {}
+            None => break,
+        }
+    }
+    walk.finish()
+}
+
+/// The open elements and what they declare, read when it is first asked for.
+struct Open<'a> {
+    scope: &'a Scope,
+    tags: SmallVec<[Tag<'a>; 8]>,
+    /// Prefix and namespace as it came, outermost first, of the first `marks.len()` of `tags`.
+    declared: SmallVec<[(&'a str, &'a str); 8]>,
+    /// For each of these, how many declarations there are outside of it.
+    marks: SmallVec<[usize; 8]>,
+}
+
+impl<'a> Open<'a> {
+    fn new(scope: &'a Scope, root: Tag<'a>) -> Self {
+        let tags = SmallVec::from_iter([root]);
+        Self { scope, tags, declared: SmallVec::new(), marks: SmallVec::new() }
+    }
+
+    fn push(&mut self, tag: Tag<'a>) {
+        self.tags.push(tag);
+    }
+
+    fn pop(&mut self) {
+        self.tags.pop();
+        if self.marks.len() > self.tags.len()
+            && let Some(mark) = self.marks.pop()
+        {
+            self.declared.truncate(mark);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    fn namespace(&mut self, prefix: &str) -> Value<'a> {
+        for tag in self.tags.iter().skip(self.marks.len()) {
+            self.marks.push(self.declared.len());
+            self.declared.extend(tag.attributes().filter_map(|found| Some((found.declares()?, found.value))));
+        }
+        match self.declared.iter().rev().find(|(declared, _)| *declared == prefix) {
+            Some((_, namespace)) => Value::Raw(namespace),
+            None => Value::Plain(self.scope.namespace(prefix).unwrap_or_default()),
+        }
+    }
+}
+
+/// The root's opening tag: the reader has noted what is asked for most.
+struct RootFacts<'e, 'a> {
+    element: &'e RawElement<'a>,
+    tag: Option<SmallVec<[Attribute<'a>; 8]>>,
+}
+
+impl Facts for RootFacts<'_, '_> {
+    fn attribute(&mut self, name: &str, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+        match name {
+            "to" | "from" | "id" | "type" => {
+                self.element.attribute(name).is_some_and(|value| test(Value::Plain(&value)))
+            }
+            "xml:lang" => self.element.lang().is_some_and(|value| test(Value::Plain(&value))),
+            _ => {
+                let attributes = self.tag.get_or_insert_with(|| self.element.tag().attributes().collect());
+                attributes.iter().find(|found| found.name == name).is_some_and(|found| test(Value::Raw(found.value)))
+            }
+        }
+    }
+
+    fn namespace(&mut self, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+        test(Value::Plain(self.element.namespace()))
+    }
+}
+
+/// An opening tag; its attributes are read once, when first asked for.
+struct TagFacts<'a, 'o> {
+    tag: Tag<'a>,
+    prefix: &'a str,
+    attributes: Option<SmallVec<[Attribute<'a>; 8]>>,
+    open: &'o mut Open<'a>,
+}
+
+impl<'a> TagFacts<'a, '_> {
+    fn read(&mut self) -> &[Attribute<'a>] {
+        self.attributes.get_or_insert_with(|| self.tag.attributes().collect())
+    }
+}
+
+impl Facts for TagFacts<'_, '_> {
+    fn attribute(&mut self, name: &str, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+        let found = self.read().iter().find(|attribute| attribute.name == name);
+        found.is_some_and(|attribute| test(Value::Raw(attribute.value)))
+    }
+
+    fn namespace(&mut self, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
+        let prefix = self.prefix;
+        let own = self.read().iter().find(|attribute| attribute.declares() == Some(prefix)).copied();
+        match own {
+            Some(declaration) => test(Value::Raw(declaration.value)),
+            None => test(self.open.namespace(prefix)),
+        }
+    }
+}
