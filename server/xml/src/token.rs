@@ -132,7 +132,10 @@ impl<'a> Cursor<'a> {
         let name_start = open + 1;
         let rest = bytes.get(name_start..).unwrap_or_default();
         let name_end = name_start
-            + rest.iter().position(|byte| matches!(byte, b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n')).unwrap_or(rest.len());
+            + rest
+                .iter()
+                .position(|byte| matches!(byte, b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n'))
+                .unwrap_or(rest.len());
         let end = if bytes.get(name_end) == Some(&b'>') { name_end } else { tag_end(bytes, name_end) };
         self.at = (end + 1).min(bytes.len());
         let empty = end > name_end && bytes.get(end - 1) == Some(&b'/');
@@ -196,8 +199,7 @@ impl<'a> Iterator for Attributes<'a> {
         let open = equals + 1 + bytes.get(equals + 1..)?.iter().position(|byte| matches!(byte, b'"' | b'\''))?;
         let quote = *bytes.get(open)?;
         let close = find(bytes, open + 1, quote)?;
-        let attribute =
-            Attribute { name: part(self.rest, start, name_end), value: part(self.rest, open + 1, close) };
+        let attribute = Attribute { name: part(self.rest, start, name_end), value: part(self.rest, open + 1, close) };
         self.rest = part(self.rest, close + 1, bytes.len());
         Some(attribute)
     }
