@@ -4,54 +4,66 @@ use super::grammar::{self, Attribute, Axis, Condition, Pattern, Test};
 use super::{MAX_FACTS, MAX_PATHS, PathError, Reason};
 
 /// A set of paths, ready to run.
+///
+/// The steps at which a path only has to be *on its way* (`/iq[@type='get']` in `/iq[@type='get']/query`) are shared by
+/// all paths that begin alike.
 #[derive(Debug, Default)]
 pub(super) struct Program {
     pub(super) nodes: Vec<Node>,
     pub(super) names: Names,
     pub(super) tests: Vec<(Attribute, Test)>,
-    /// Alternatives that begin at the root (`/a`), by the root's name.
+    /// What begins at the root (`/a`), by the root's name.
     pub(super) roots: ByName,
-    /// Alternatives that begin anywhere (`//a`), by name.
+    /// What begins anywhere (`//a`), by name.
     pub(super) anywhere: ByName,
-    /// How many of `anywhere` there are for each path.
+    /// How many alternatives of each path begin anywhere.
     pub(super) anywhere_of: Vec<u32>,
-    /// How many there are for all.
+    /// How many there are of all.
     pub(super) anywhere_count: usize,
     /// Some path tests `text()`.
     texts: bool,
 }
 
-/// Where an alternative of a path begins.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Alternative {
-    pub(super) path: u32,
-    pub(super) node: u32,
-}
-
-/// A compiled pattern: a name test, facts that an element either has or lacks (each a bit), and a condition over them.
-#[derive(Debug)]
+/// A compiled pattern: facts that an element either has or lacks (each a bit), and a condition over them.
+#[derive(Debug, Default)]
 pub(super) struct Node {
-    pub(super) name: NameTest,
     /// Known from the opening tag: bit and index in `Program::tests`.
     pub(super) attributes: Vec<(u8, u32)>,
-    /// Become true when such a child, or descendant, is found.
+    /// What is looked for among children and descendants.
     pub(super) children: Vec<Wanted>,
     pub(super) descendants: Vec<Wanted>,
     /// Become true when such a text node is found.
     pub(super) texts: Vec<(u8, Test)>,
     /// The bits that only the element's content decides.
     pub(super) open: u64,
-    /// The bits of `descendants`.
+    /// Those of `open` that a descendant decides.
     pub(super) deep: u64,
     pub(super) formula: Formula,
+    /// For a shared step: the paths that go on from here. It stays open as long as one of them has no answer.
+    pub(super) paths: Vec<u32>,
 }
 
+/// An element that is looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    pub(super) bit: u8,
     pub(super) name: NameTest,
     pub(super) node: u32,
+    pub(super) report: Report,
 }
+
+/// What is known once such an element is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// A fact of the node that wants it.
+    Fact(u8),
+    /// A path's answer.
+    Path(u32),
+    /// Nothing: a shared step.
+    Step,
+}
+
+/// The bit of a shared step that is never found, so that the step stays open.
+const STEP: u64 = 1 << 63;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NameTest {
@@ -70,13 +82,52 @@ impl NameTest {
 }
 
 /// A condition over facts.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Formula {
     /// All of these bits; what nearly every step is.
     Bits(u64),
     All(Vec<Formula>),
     Any(Vec<Formula>),
     Not(Box<Formula>),
+}
+
+impl Default for Formula {
+    fn default() -> Self {
+        Self::Bits(0)
+    }
+}
+
+impl Node {
+    fn is_same_step(&self, other: &Self) -> bool {
+        self.attributes == other.attributes && self.formula == other.formula
+    }
+}
+
+/// If a pattern is nothing but tests of its tag and one thing to find inside: these.
+fn split(condition: &Condition) -> Option<(Vec<&Condition>, &Pattern)> {
+    let mut own = Vec::new();
+    let mut next = None;
+    let mut parts = vec![condition];
+    while let Some(part) = parts.pop() {
+        match part {
+            Condition::All(inner) => parts.extend(inner.iter().rev()),
+            Condition::Exists(pattern) if next.is_none() => next = Some(&**pattern),
+            Condition::Exists(_) => return None,
+            part if is_of_tag(part) => own.push(part),
+            _ => return None,
+        }
+    }
+    Some((own, next?))
+}
+
+/// Whether the opening tag alone decides.
+fn is_of_tag(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().all(is_of_tag),
+        Condition::Not(inner) => is_of_tag(inner),
+        Condition::Attribute(..) => true,
+        Condition::Text(_) | Condition::Exists(_) => false,
+    }
 }
 
 /// What can be said of a condition while some facts are still open.
@@ -104,6 +155,26 @@ impl Formula {
         }
     }
 
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Bits(one), Self::Bits(other)) => Self::Bits(one | other),
+            (Self::Bits(0), other) => other,
+            (Self::All(mut all), Self::Bits(bits)) => {
+                match all.first_mut() {
+                    Some(Self::Bits(first)) => *first |= bits,
+                    _ => all.insert(0, Self::Bits(bits)),
+                }
+                Self::All(all)
+            }
+            (Self::All(mut all), other) => {
+                all.push(other);
+                Self::All(all)
+            }
+            (one, Self::Bits(bits)) => Self::All(vec![Self::Bits(bits), one]),
+            (one, other) => Self::All(vec![one, other]),
+        }
+    }
+
     fn fold(parts: &[Self], decisive: Verdict, neutral: Verdict, found: u64, open: u64) -> Verdict {
         let mut result = neutral;
         for part in parts {
@@ -119,30 +190,28 @@ impl Formula {
     }
 }
 
-/// Alternatives by the name of the element at which they begin.
+/// Where paths begin, by the name of the element.
 #[derive(Debug, Default)]
 pub(super) struct ByName {
-    named: Vec<Vec<Alternative>>,
-    any: Vec<Alternative>,
+    named: Vec<Vec<Wanted>>,
+    any: Vec<Wanted>,
 }
 
 impl ByName {
-    pub(super) fn of(&self, name: Option<u16>) -> impl Iterator<Item = Alternative> {
+    pub(super) fn of(&self, name: Option<u16>) -> impl Iterator<Item = &Wanted> {
         let named = name.and_then(|name| self.named.get(usize::from(name))).map_or(&[][..], Vec::as_slice);
-        named.iter().chain(&self.any).copied()
+        named.iter().chain(&self.any)
     }
 
-    fn add(&mut self, name: NameTest, alternative: Alternative) {
+    fn list(&mut self, name: NameTest) -> &mut Vec<Wanted> {
         match name {
-            NameTest::Any => self.any.push(alternative),
+            NameTest::Any => &mut self.any,
             NameTest::Is(name) => {
                 let name = usize::from(name);
                 if self.named.len() <= name {
                     self.named.resize(name + 1, Vec::new());
                 }
-                if let Some(list) = self.named.get_mut(name) {
-                    list.push(alternative);
-                }
+                self.named.get_mut(name).unwrap_or(&mut self.any)
             }
         }
     }
@@ -218,58 +287,87 @@ impl Program {
         }
         let mut anywhere = 0;
         for pattern in grammar::parse(text)? {
-            let (name, node) = self.node(&pattern).ok_or_else(|| PathError::new(text, 0, Reason::TooManyTests))?;
-            match pattern.axis {
-                Axis::Child => self.roots.add(name, Alternative { path, node }),
-                Axis::Descendant => {
-                    anywhere += 1;
-                    self.anywhere.add(name, Alternative { path, node });
-                }
-            }
+            anywhere += u32::from(pattern.axis == Axis::Descendant);
+            self.way(None, &pattern, path).ok_or_else(|| PathError::new(text, 0, Reason::TooManyTests))?;
         }
         self.anywhere_of.push(anywhere);
         self.anywhere_count += anywhere as usize;
         Ok(())
     }
 
-    /// `None`: more facts than bits.
-    fn node(&mut self, pattern: &Pattern) -> Option<(NameTest, u32)> {
-        let name = pattern.name.as_deref().map_or(NameTest::Any, |name| NameTest::Is(self.names.intern(name)));
-        let mut node = Node {
-            name,
-            attributes: Vec::new(),
-            children: Vec::new(),
-            descendants: Vec::new(),
-            texts: Vec::new(),
-            open: 0,
-            deep: 0,
-            formula: Formula::Bits(0),
+    /// Adds what is left of a path behind the shared step `from` (`None`: from the start), as shared steps as far as
+    /// that goes. `None`: more facts than bits. Recursion is bounded by the number of steps.
+    fn way(&mut self, from: Option<u32>, pattern: &Pattern, path: u32) -> Option<()> {
+        let name = self.name(pattern);
+        let Some((own, next)) = split(&pattern.condition) else {
+            let node = self.node(pattern)?;
+            self.list(from, pattern.axis, name)?.push(Wanted { name, node, report: Report::Path(path) });
+            return Some(());
         };
+        let mut step = Node::default();
+        let mut used = 0;
+        for condition in own {
+            let formula = self.formula(condition, &mut step, &mut used)?;
+            step.formula = step.formula.and(formula);
+        }
+        if used >= MAX_FACTS {
+            return None;
+        }
+        step.formula = step.formula.and(Formula::Bits(STEP));
+        step.open = STEP;
+        let known = self.list(from, pattern.axis, name)?.clone().into_iter().find(|wanted| {
+            wanted.report == Report::Step
+                && wanted.name == name
+                && self.nodes.get(wanted.node as usize).is_some_and(|known| known.is_same_step(&step))
+        });
+        let number = match known {
+            Some(wanted) => wanted.node,
+            None => {
+                let number = u32::try_from(self.nodes.len()).ok()?;
+                self.nodes.push(step);
+                self.list(from, pattern.axis, name)?.push(Wanted { name, node: number, report: Report::Step });
+                number
+            }
+        };
+        let paths = &mut self.nodes.get_mut(number as usize)?.paths;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+        self.way(Some(number), next, path)
+    }
+
+    fn list(&mut self, from: Option<u32>, axis: Axis, name: NameTest) -> Option<&mut Vec<Wanted>> {
+        Some(match (from, axis) {
+            (None, Axis::Child) => self.roots.list(name),
+            (None, Axis::Descendant) => self.anywhere.list(name),
+            (Some(node), Axis::Child) => &mut self.nodes.get_mut(node as usize)?.children,
+            (Some(node), Axis::Descendant) => &mut self.nodes.get_mut(node as usize)?.descendants,
+        })
+    }
+
+    fn name(&mut self, pattern: &Pattern) -> NameTest {
+        pattern.name.as_deref().map_or(NameTest::Any, |name| NameTest::Is(self.names.intern(name)))
+    }
+
+    /// `None`: more facts than bits.
+    fn node(&mut self, pattern: &Pattern) -> Option<u32> {
+        let mut node = Node::default();
         let mut used = 0;
         node.formula = self.formula(&pattern.condition, &mut node, &mut used)?;
         let number = u32::try_from(self.nodes.len()).ok()?;
         self.nodes.push(node);
-        Some((name, number))
+        Some(number)
     }
 
     /// Recursion is bounded by the grammar's nesting.
     fn formula(&mut self, condition: &Condition, node: &mut Node, used: &mut u8) -> Option<Formula> {
         match condition {
             Condition::All(parts) => {
-                let mut bits = 0;
-                let mut all = Vec::new();
+                let mut all = Formula::default();
                 for part in parts {
-                    match self.formula(part, node, used)? {
-                        Formula::Bits(more) => bits |= more,
-                        Formula::All(more) => all.extend(more),
-                        other => all.push(other),
-                    }
+                    all = all.and(self.formula(part, node, used)?);
                 }
-                if all.is_empty() {
-                    return Some(Formula::Bits(bits));
-                }
-                all.insert(0, Formula::Bits(bits));
-                Some(Formula::All(all))
+                Some(all)
             }
             Condition::Any(parts) => {
                 Some(Formula::Any(parts.iter().map(|part| self.formula(part, node, used)).collect::<Option<_>>()?))
@@ -293,8 +391,7 @@ impl Program {
             }
             Condition::Exists(pattern) => {
                 let bit = fact(used)?;
-                let (name, number) = self.node(pattern)?;
-                let wanted = Wanted { bit, name, node: number };
+                let wanted = Wanted { name: self.name(pattern), node: self.node(pattern)?, report: Report::Fact(bit) };
                 match pattern.axis {
                     Axis::Child => node.children.push(wanted),
                     Axis::Descendant => {

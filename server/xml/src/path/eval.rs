@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::compile::{Alternative, Node, Program, Verdict, Wanted};
+use super::compile::{Formula, Node, Program, Report, Verdict, Wanted};
 use super::grammar::{Attribute, Test};
 use super::set::Matches;
 use crate::is_content_namespace;
@@ -79,7 +79,12 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 enum Waiter {
     Path(u32),
-    Entry { entry: u32, bit: u8 },
+    Entry {
+        entry: u32,
+        bit: u8,
+    },
+    /// A shared step is never satisfied itself.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -129,8 +134,8 @@ impl<'p> Walk<'p> {
 
         match parent {
             None => {
-                for Alternative { path, node } in program.roots.of(name) {
-                    self.start(Waiter::Path(path), node, &mut tests);
+                for wanted in program.roots.of(name) {
+                    self.start(wanted, 0, &mut tests);
                 }
             }
             Some(parent) => {
@@ -151,11 +156,14 @@ impl<'p> Walk<'p> {
             self.start_wanted(index, &node.descendants, name, &mut tests);
         }
         if self.anywhere > 0 {
-            for Alternative { path, node } in program.anywhere.of(name) {
-                self.start(Waiter::Path(path), node, &mut tests);
+            for wanted in program.anywhere.of(name) {
+                self.start(wanted, 0, &mut tests);
             }
         }
 
+        if self.entries.len() == first_entry && self.anywhere == 0 && self.watchers.is_empty() {
+            return Interest::Skip;
+        }
         // Not before now: this element itself is still looked for on behalf of those further out.
         for at in first_watcher..self.watchers.len() {
             let index = self.watchers.get(at).copied().unwrap_or(u32::MAX);
@@ -200,7 +208,13 @@ impl<'p> Walk<'p> {
     pub(super) fn is_interested(&self) -> bool {
         self.anywhere > 0
             || self.frames.last().is_some_and(|frame| frame.undecided > 0)
-            || self.watchers.iter().any(|index| self.entries.get(*index as usize).is_some_and(Entry::is_watching))
+                && self.open_entries().any(|(_, _, node)| !self.is_answered(node))
+            || self.watchers.iter().any(|index| {
+                self.entries.get(*index as usize).is_some_and(|entry| {
+                    let node = self.program.nodes.get(entry.node as usize);
+                    entry.is_watching() && node.is_some_and(|node| !self.is_answered(node))
+                })
+            })
     }
 
     /// Whether a text node of the open element can matter.
@@ -237,31 +251,33 @@ impl<'p> Walk<'p> {
         entries.filter_map(|(index, entry)| Some((index, entry, program.nodes.get(entry.node as usize)?)))
     }
 
-    fn start_wanted<F: Facts>(
-        &mut self,
-        index: usize,
-        wanted: &'p [Wanted],
-        name: Option<u16>,
-        tests: &mut Tests<'_, F>,
-    ) {
-        for Wanted { bit, name: wanted, node } in wanted {
-            let known = self.entries.get(index).map_or(0, |entry| entry.found);
-            if known & (1 << bit) == 0 && wanted.admits(name) {
-                self.start(Waiter::Entry { entry: count(index), bit: *bit }, *node, tests);
-            }
+    fn start_wanted<F: Facts>(&mut self, index: usize, list: &[Wanted], name: Option<u16>, tests: &mut Tests<'_, F>) {
+        for wanted in list.iter().filter(|wanted| wanted.name.admits(name)) {
+            self.start(wanted, index, tests);
         }
     }
 
-    /// The element's name fits `number`: decides by its tag, or opens an entry.
-    fn start<F: Facts>(&mut self, waiter: Waiter, number: u32, tests: &mut Tests<'_, F>) {
-        if matches!(waiter, Waiter::Path(path) if self.matches.contains(path as usize)) {
+    /// The element's name fits what is `wanted` by the entry `index`: decides by the tag, or opens an entry.
+    fn start<F: Facts>(&mut self, wanted: &Wanted, index: usize, tests: &mut Tests<'_, F>) {
+        let number = wanted.node;
+        let Some(node) = self.program.nodes.get(number as usize) else { return };
+        let (waiter, is_known) = match wanted.report {
+            Report::Path(path) => (Waiter::Path(path), self.matches.contains(path as usize)),
+            Report::Step => (Waiter::Nobody, self.is_answered(node)),
+            Report::Fact(bit) => {
+                let known = self.entries.get(index).is_some_and(|entry| entry.found & (1 << bit) != 0);
+                (Waiter::Entry { entry: count(index), bit }, known)
+            }
+        };
+        if is_known {
             return;
         }
-        let Some(node) = self.program.nodes.get(number as usize) else { return };
         let mut found = 0;
         for (bit, test) in &node.attributes {
             if tests.holds(*test) {
                 found |= 1 << bit;
+            } else if matches!(node.formula, Formula::Bits(_)) {
+                return;
             }
         }
         match node.formula.judge(found, node.open) {
@@ -285,6 +301,11 @@ impl<'p> Walk<'p> {
         }
     }
 
+    /// Whether the node is a shared step of no use any more: every path that goes on from it has its answer.
+    fn is_answered(&self, node: &Node) -> bool {
+        !node.paths.is_empty() && node.paths.iter().all(|path| self.matches.contains(*path as usize))
+    }
+
     fn judge(&self, entry: &Entry, open: u64) -> Verdict {
         self.program
             .nodes
@@ -305,6 +326,7 @@ impl<'p> Walk<'p> {
                     }
                     continue;
                 }
+                Waiter::Nobody => continue,
                 Waiter::Entry { entry, bit } => (Some(entry), bit),
             };
             // Outwards until someone knows: those further out know it then, too.

@@ -1,11 +1,13 @@
 //! Events of an element's bytes.
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use super::compile::Program;
 use super::eval::{Facts, Interest, Value, Walk};
 use super::set::Matches;
-use crate::token::{Attribute, Cursor, Tag, Token};
+use crate::token::{Attribute, Cursor, Place, Tag, Token, resolve};
 use crate::{RawElement, Scope};
 
 pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
@@ -41,7 +43,7 @@ pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
         match cursor.next() {
             Some(Token::Start(tag)) => {
                 let (prefix, name) = tag.split_name();
-                let mut facts = TagFacts { tag, prefix, attributes: None, open: &mut open };
+                let mut facts = TagFacts { tag, prefix, attributes: None, namespace: None, open: &mut open };
                 match walk.enter(name, &mut facts) {
                     Interest::Content if tag.empty => walk.leave(),
                     Interest::Content => open.push(tag),
@@ -93,14 +95,14 @@ impl<'a> Open<'a> {
         self.tags.is_empty()
     }
 
-    fn namespace(&mut self, prefix: &str) -> Value<'a> {
+    fn namespace(&mut self, prefix: &str) -> Cow<'a, str> {
         for tag in self.tags.iter().skip(self.marks.len()) {
             self.marks.push(self.declared.len());
             self.declared.extend(tag.attributes().filter_map(|found| Some((found.declares()?, found.value))));
         }
         match self.declared.iter().rev().find(|(declared, _)| *declared == prefix) {
-            Some((_, namespace)) => Value::Raw(namespace),
-            None => Value::Plain(self.scope.namespace(prefix).unwrap_or_default()),
+            Some((_, namespace)) => resolve(namespace, Place::Attribute),
+            None => Cow::Borrowed(self.scope.namespace(prefix).unwrap_or_default()),
         }
     }
 }
@@ -135,6 +137,7 @@ struct TagFacts<'a, 'o> {
     tag: Tag<'a>,
     prefix: &'a str,
     attributes: Option<SmallVec<[Attribute<'a>; 8]>>,
+    namespace: Option<Cow<'a, str>>,
     open: &'o mut Open<'a>,
 }
 
@@ -151,11 +154,14 @@ impl Facts for TagFacts<'_, '_> {
     }
 
     fn namespace(&mut self, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
-        let prefix = self.prefix;
-        let own = self.read().iter().find(|attribute| attribute.declares() == Some(prefix)).copied();
-        match own {
-            Some(declaration) => test(Value::Raw(declaration.value)),
-            None => test(self.open.namespace(prefix)),
+        if self.namespace.is_none() {
+            let prefix = self.prefix;
+            let own = self.read().iter().find(|attribute| attribute.declares() == Some(prefix)).copied();
+            self.namespace = Some(match own {
+                Some(declaration) => resolve(declaration.value, Place::Attribute),
+                None => self.open.namespace(prefix),
+            });
         }
+        test(Value::Plain(self.namespace.as_deref().unwrap_or_default()))
     }
 }
