@@ -91,7 +91,7 @@ async fn a_bad_pair_is_reported_and_the_old_one_kept_until_a_good_one_comes() {
         ),
         (
             "certificate is cut",
-            &|| write(&foreign.certificate[..foreign.certificate.len() / 2], &foreign.key),
+            &|| write(foreign.certificate.split_at(foreign.certificate.len() / 2).0, &foreign.key),
             "not a PEM certificate chain",
         ),
         ("key is garbage", &|| write(&foreign.certificate, "garbage"), "not a private key in PEM"),

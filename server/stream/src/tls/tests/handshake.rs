@@ -110,7 +110,9 @@ async fn a_session_is_resumed_by_ticket_with_bindings_of_its_own_until_the_certi
 #[tokio::test]
 async fn xep0368_4_alpn_must_be_ours_when_it_is_sent() {
     let server = Server::new();
-    let table: [(&[&[u8]], Result<Option<&[u8]>, ()>); 5] = [
+    /// What a client offers, and what is agreed on; `Err` where that is nothing.
+    type Row = (&'static [&'static [u8]], Result<Option<&'static [u8]>, ()>);
+    let table: [Row; 5] = [
         (&[], Ok(None)),
         (&[b"xmpp-client"], Ok(Some(b"xmpp-client"))),
         (&[b"h2", b"xmpp-client"], Ok(Some(b"xmpp-client"))),

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
@@ -93,11 +92,6 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self(config)
-    }
-
-    pub(crate) fn without_resumption(mut self) -> Self {
-        self.0.resumption = Resumption::disabled();
-        self
     }
 
     pub(crate) fn alpn(mut self, names: &[&[u8]]) -> Self {
