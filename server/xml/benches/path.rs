@@ -60,44 +60,44 @@ const MESSAGE: &str = "<message to='juliet@example.com/balcony' from='romeo@exam
 
 const IQ: &str = "<iq type='get' id='7' to='example.com'><query xmlns='urn:xmpp:mam:2' queryid='f27'/></iq>";
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn message_of_300_bytes(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(paths()), MESSAGE);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn message_with_body_path_only(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(["/message/body".to_owned()]), MESSAGE);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn message_searched_to_its_depths(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(["//x[@xmlns='jabber:x:data']".to_owned()]), MESSAGE);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn iq_of_100_bytes(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(paths()), IQ);
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn iq_result_that_no_path_wants(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(paths()), "<iq type='result' id='7' to='example.com'><query xmlns='urn:xmpp:mam:2'/></iq>");
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn presence_that_no_path_wants(bencher: Bencher<'_, '_>) {
     bench(bencher, &set(paths()), "<presence to='juliet@example.com'><show>away</show></presence>");
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn tree_of_300_bytes(bencher: Bencher<'_, '_>) {
     let set = set(paths());
     let tree = element(MESSAGE).as_raw().to_tree().expect("a tree");
     bencher.bench(|| black_box(&set).evaluate_tree(black_box(&tree)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn to_tree_of_300_bytes(bencher: Bencher<'_, '_>) {
     let element = element(MESSAGE);
     bencher.bench(|| black_box(&element).as_raw().to_tree());

@@ -81,6 +81,11 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    /// From `at` on: behind a token, in bytes from the element's start.
+    pub(crate) fn behind(text: &'a str, at: usize) -> Self {
+        Self { text, at }
+    }
+
     /// Where the next token begins, in bytes from the element's start.
     pub(crate) fn position(&self) -> usize {
         self.at

@@ -99,15 +99,16 @@ struct Frame {
 pub(super) struct Walk<'p> {
     program: &'p Program,
     matches: Matches,
-    entries: SmallVec<[Entry; 16]>,
-    frames: SmallVec<[Frame; 8]>,
+    entries: SmallVec<[Entry; 8]>,
+    frames: SmallVec<[Frame; 4]>,
     /// Entries that look for descendants, outermost first.
-    watchers: SmallVec<[u32; 8]>,
+    watchers: SmallVec<[u32; 4]>,
     /// Alternatives that begin anywhere and whose path has no answer yet.
     anywhere: usize,
 }
 
 impl<'p> Walk<'p> {
+    #[inline]
     pub(super) fn new(program: &'p Program) -> Self {
         Self {
             program,
@@ -313,17 +314,24 @@ impl<'p> Walk<'p> {
             .map_or(Verdict::No, |node| node.formula.judge(entry.found, node.open & open))
     }
 
+    fn answer(&mut self, path: u32) {
+        if self.matches.insert(path as usize) && self.anywhere > 0 {
+            let answered = self.program.anywhere_of.get(path as usize).map_or(0, |count| *count as usize);
+            self.anywhere -= answered.min(self.anywhere);
+        }
+    }
+
     /// Tells `waiter`, and whoever is decided by that in turn.
     fn satisfied(&mut self, waiter: Waiter) {
-        let mut news: SmallVec<[Waiter; 8]> = SmallVec::new();
+        if let Waiter::Path(path) = waiter {
+            return self.answer(path);
+        }
+        let mut news: SmallVec<[Waiter; 4]> = SmallVec::new();
         news.push(waiter);
         while let Some(waiter) = news.pop() {
             let (mut next, bit) = match waiter {
                 Waiter::Path(path) => {
-                    if self.matches.insert(path as usize) {
-                        let answered = self.program.anywhere_of.get(path as usize).map_or(0, |count| *count as usize);
-                        self.anywhere -= answered.min(self.anywhere);
-                    }
+                    self.answer(path);
                     continue;
                 }
                 Waiter::Nobody => continue,

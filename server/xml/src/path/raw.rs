@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::compile::Program;
 use super::eval::{Facts, Interest, Value, Walk};
 use super::set::Matches;
+use crate::RawElement;
 use crate::token::{Attribute, Cursor, Place, Tag, Token, resolve};
-use crate::{RawElement, Scope};
 
 pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
     if !program.may_match(element.name()) {
@@ -18,20 +18,15 @@ pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
     if walk.enter(element.name(), &mut RootFacts { element, tag: None }) == Interest::Skip {
         return walk.finish();
     }
-    let mut cursor = Cursor::new(element.as_str());
-    let Some(Token::Start(root)) = cursor.next() else { return walk.finish() };
-    if root.empty {
-        walk.leave();
-        return walk.finish();
-    }
-    let mut open = Open::new(element.scope(), root);
-    while !open.is_empty() {
+    let mut open = Open { root: element, tags: SmallVec::new(), declared: SmallVec::new(), marks: SmallVec::new() };
+    let mut cursor = Cursor::behind(element.as_str(), element.opening_tag().len());
+    loop {
         if !walk.is_interested() {
             walk.leave();
-            open.pop();
-            if !open.is_empty() {
-                cursor.skip_element();
+            if !open.pop() {
+                break;
             }
+            cursor.skip_element();
             continue;
         }
         if program.has_texts() && walk.wants_text() {
@@ -53,46 +48,46 @@ pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
             }
             Some(Token::End) => {
                 walk.leave();
-                open.pop();
+                if !open.pop() {
+                    break;
+                }
             }
             Some(Token::Text(_) | Token::CData(_)) => {}
-            None => break,
+            // Only behind an empty root.
+            None => {
+                walk.leave();
+                break;
+            }
         }
     }
     walk.finish()
 }
 
 /// The open elements and what they declare, read when it is first asked for.
-struct Open<'a> {
-    scope: &'a Scope,
-    tags: SmallVec<[Tag<'a>; 8]>,
+struct Open<'e, 'a> {
+    root: &'e RawElement<'a>,
+    /// The open elements inside of the root.
+    tags: SmallVec<[Tag<'a>; 4]>,
     /// Prefix and namespace as it came, outermost first, of the first `marks.len()` of `tags`.
-    declared: SmallVec<[(&'a str, &'a str); 8]>,
+    declared: SmallVec<[(&'a str, &'a str); 4]>,
     /// For each of these, how many declarations there are outside of it.
-    marks: SmallVec<[usize; 8]>,
+    marks: SmallVec<[usize; 4]>,
 }
 
-impl<'a> Open<'a> {
-    fn new(scope: &'a Scope, root: Tag<'a>) -> Self {
-        let tags = SmallVec::from_iter([root]);
-        Self { scope, tags, declared: SmallVec::new(), marks: SmallVec::new() }
-    }
-
+impl<'a> Open<'_, 'a> {
     fn push(&mut self, tag: Tag<'a>) {
         self.tags.push(tag);
     }
 
-    fn pop(&mut self) {
-        self.tags.pop();
+    /// `false`: it was the root.
+    fn pop(&mut self) -> bool {
+        let is_inside = self.tags.pop().is_some();
         if self.marks.len() > self.tags.len()
             && let Some(mark) = self.marks.pop()
         {
             self.declared.truncate(mark);
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.tags.is_empty()
+        is_inside
     }
 
     fn namespace(&mut self, prefix: &str) -> Cow<'a, str> {
@@ -100,9 +95,16 @@ impl<'a> Open<'a> {
             self.marks.push(self.declared.len());
             self.declared.extend(tag.attributes().filter_map(|found| Some((found.declares()?, found.value))));
         }
-        match self.declared.iter().rev().find(|(declared, _)| *declared == prefix) {
-            Some((_, namespace)) => resolve(namespace, Place::Attribute),
-            None => Cow::Borrowed(self.scope.namespace(prefix).unwrap_or_default()),
+        if let Some((_, namespace)) = self.declared.iter().rev().find(|(declared, _)| *declared == prefix) {
+            return resolve(namespace, Place::Attribute);
+        }
+        if self.root.prefix() == prefix {
+            return Cow::Borrowed(self.root.namespace());
+        }
+        let own = self.root.tag().attributes().find(|attribute| attribute.declares() == Some(prefix));
+        match own {
+            Some(declaration) => resolve(declaration.value, Place::Attribute),
+            None => Cow::Borrowed(self.root.scope().namespace(prefix).unwrap_or_default()),
         }
     }
 }
@@ -133,21 +135,21 @@ impl Facts for RootFacts<'_, '_> {
 }
 
 /// An opening tag; its attributes are read once, when first asked for.
-struct TagFacts<'a, 'o> {
+struct TagFacts<'e, 'a, 'o> {
     tag: Tag<'a>,
     prefix: &'a str,
     attributes: Option<SmallVec<[Attribute<'a>; 8]>>,
     namespace: Option<Cow<'a, str>>,
-    open: &'o mut Open<'a>,
+    open: &'o mut Open<'e, 'a>,
 }
 
-impl<'a> TagFacts<'a, '_> {
+impl<'a> TagFacts<'_, 'a, '_> {
     fn read(&mut self) -> &[Attribute<'a>] {
         self.attributes.get_or_insert_with(|| self.tag.attributes().collect())
     }
 }
 
-impl Facts for TagFacts<'_, '_> {
+impl Facts for TagFacts<'_, '_, '_> {
     fn attribute(&mut self, name: &str, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
         let found = self.read().iter().find(|attribute| attribute.name == name);
         found.is_some_and(|attribute| test(Value::Raw(attribute.value)))
@@ -156,7 +158,7 @@ impl Facts for TagFacts<'_, '_> {
     fn namespace(&mut self, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
         if self.namespace.is_none() {
             let prefix = self.prefix;
-            let own = self.read().iter().find(|attribute| attribute.declares() == Some(prefix)).copied();
+            let own = self.tag.attributes().find(|attribute| attribute.declares() == Some(prefix));
             self.namespace = Some(match own {
                 Some(declaration) => resolve(declaration.value, Place::Attribute),
                 None => self.open.namespace(prefix),
