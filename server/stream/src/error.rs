@@ -42,9 +42,12 @@ pub enum Error {
     /// The peer's stream breaks RFC 6120.
     #[error("stream: {0}")]
     Xml(#[from] starling_xml::Error),
-    /// The negotiation of a stream failed: what the server refused or did wrong.
+    /// The server refused us, or offers less than is asked for.
     #[error("negotiation: {0}")]
-    Negotiation(String),
+    Negotiation(#[from] starling_xmpp::negotiate::initiate::Error),
+    /// The server did what the standards do not allow here.
+    #[error("the server breaks the protocol: {0}")]
+    Unexpected(&'static str),
 }
 
 /// Whose fault an [`Error`] is.
@@ -67,6 +70,7 @@ impl Error {
             | Self::Ended
             | Self::Xml(_)
             | Self::Negotiation(_)
+            | Self::Unexpected(_)
             | Self::NoAddress(_) => Blame::Peer,
             Self::Certificate { .. } | Self::Watch(_) | Self::NoCertificate | Self::Configuration(_) => Blame::Us,
         }

@@ -22,7 +22,11 @@ pub(super) async fn client(
     mut tls: Option<TlsInfo>,
 ) -> Result<Established, Error> {
     let start_tls = options.security == Security::StartTls;
-    let mut initiate = Initiate::client(&options.jid, &options.password, start_tls, tls.clone(), SystemRandom);
+    let jid = options.jid.to_bare();
+    let mut initiate = Initiate::client(&jid, &options.password, start_tls, tls.clone(), SystemRandom);
+    if let Some(resource) = options.jid.resource() {
+        initiate = initiate.with_resource(resource.as_str());
+    }
     let mut out = Vec::new();
     initiate.start(&mut out);
     loop {
@@ -31,7 +35,7 @@ pub(super) async fn client(
             stream.send(&std::mem::take(&mut out)).await?;
             let info = stream.start_tls(options.jid.domain().as_str(), &options.roots, false).await?;
             tls = Some(info.clone());
-            next = initiate.handle(Input::TlsReady(info), &mut out).map_err(refused)?;
+            next = initiate.handle(Input::TlsReady(info), &mut out)?;
         }
         match next {
             Next::Read | Next::StartTls => {}
@@ -40,7 +44,7 @@ pub(super) async fn client(
                 stream.send(&out).await?;
                 return Ok(Established { jid: full, tls });
             }
-            Next::Accepted => return Err(Error::Negotiation("not a component".to_owned())),
+            Next::Accepted => return Err(Error::Unexpected("a component's handshake for a client")),
         }
     }
 }
@@ -58,13 +62,9 @@ async fn step(stream: &mut Stream, initiate: &mut Initiate, out: &mut Vec<u8>) -
     stream.send(&std::mem::take(out)).await?;
     stream
         .frame(|frame| match frame {
-            Frame::Open(header) => initiate.handle(Input::Open(&header), out).map_err(refused),
-            Frame::Element(element) => initiate.handle(Input::Element(element), out).map_err(refused),
+            Frame::Open(header) => Ok(initiate.handle(Input::Open(&header), out)?),
+            Frame::Element(element) => Ok(initiate.handle(Input::Element(element), out)?),
             Frame::Close => Err(Error::Ended),
         })
         .await?
-}
-
-fn refused(refused: impl std::fmt::Display) -> Error {
-    Error::Negotiation(refused.to_string())
 }

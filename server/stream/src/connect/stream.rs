@@ -56,7 +56,7 @@ impl Stream {
     /// anybody may have put them there (RFC 6120 §5.4.3.3).
     pub(super) async fn start_tls(&mut self, domain: &str, roots: &Roots, direct: bool) -> Result<TlsInfo, Error> {
         if !self.unread.is_empty() {
-            return Err(Error::Negotiation("the server sent data between <proceed/> and TLS".to_owned()));
+            return Err(Error::Unexpected("data between <proceed/> and TLS"));
         }
         match std::mem::replace(&mut self.link, Link::Gone) {
             Link::Plain(tcp) => {
@@ -65,7 +65,7 @@ impl Stream {
                 self.restart();
                 Ok(info)
             }
-            Link::Tls(_) | Link::Gone => Err(Error::Negotiation("TLS within TLS".to_owned())),
+            Link::Tls(_) | Link::Gone => Err(Error::Unexpected("TLS within TLS")),
         }
     }
 
@@ -121,7 +121,7 @@ impl Stream {
             .frame(|frame| match frame {
                 Frame::Element(element) => Ok(Some(element.to_owned())),
                 Frame::Close => Ok(None),
-                Frame::Open(_) => Err(Error::Negotiation("a stream header within the stream".to_owned())),
+                Frame::Open(_) => Err(Error::Unexpected("a stream header within the stream")),
             })
             .await??;
         self.ended = element.is_none();

@@ -122,7 +122,7 @@ async fn rfc6120_5_4_3_3_what_is_injected_behind_proceed_is_refused() {
     stream.frame(|_| ()).await.unwrap();
     stream.element().await.unwrap().unwrap();
     let error = stream.start_tls("localhost", &Roots::Native, false).await.unwrap_err();
-    assert!(matches!(error, Error::Negotiation(_)), "{error}");
+    assert!(matches!(error, Error::Unexpected(_)), "{error}");
 }
 
 #[tokio::test]
