@@ -31,7 +31,12 @@ fn transcript(mut stream: &[u8], mut piece: impl FnMut(usize) -> usize) -> Vec<S
         loop {
             let before = input.len();
             match reader.read(&mut input) {
-                Ok(Some(frame)) => said.push(describe(&frame)),
+                // A header like `<stream:stream/>` says twice what it says: its end takes no bytes.
+                Ok(Some(Frame::Close)) => said.push("close".to_owned()),
+                Ok(Some(frame)) => {
+                    said.push(describe(&frame));
+                    assert!(input.len() < before, "nothing was taken");
+                }
                 Ok(None) => {
                     assert!(input.is_empty(), "bytes were left");
                     break;
@@ -42,7 +47,6 @@ fn transcript(mut stream: &[u8], mut piece: impl FnMut(usize) -> usize) -> Vec<S
                     return said;
                 }
             }
-            assert!(input.len() < before || before == 0, "nothing was taken");
             if input.is_empty() {
                 break;
             }
