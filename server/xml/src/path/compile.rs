@@ -86,9 +86,9 @@ impl NameTest {
 pub(super) enum Formula {
     /// All of these bits; what nearly every step is.
     Bits(u64),
-    All(Vec<Formula>),
-    Any(Vec<Formula>),
-    Not(Box<Formula>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
 }
 
 impl Default for Formula {

@@ -22,9 +22,9 @@ pub(super) enum Axis {
 
 #[derive(Debug)]
 pub(super) enum Condition {
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Not(Box<Condition>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
     Attribute(Attribute, Test),
     Text(Test),
     Exists(Box<Pattern>),
