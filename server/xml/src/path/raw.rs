@@ -15,7 +15,7 @@ pub(super) fn evaluate(program: &Program, element: &RawElement<'_>) -> Matches {
         return Matches::empty(program.len());
     }
     let mut walk = Walk::new(program);
-    if walk.enter(element.name(), &mut RootFacts { element, tag: None }) == Interest::Skip {
+    if walk.enter(element.name(), &mut RootFacts { element, kind: None, attributes: None }) == Interest::Skip {
         return walk.finish();
     }
     let mut open = Open { root: element, tags: SmallVec::new(), declared: SmallVec::new(), marks: SmallVec::new() };
@@ -112,21 +112,19 @@ impl<'a> Open<'_, 'a> {
 /// The root's opening tag: the reader has noted what is asked for most.
 struct RootFacts<'e, 'a> {
     element: &'e RawElement<'a>,
-    tag: Option<SmallVec<[Attribute<'a>; 8]>>,
+    /// The attribute that paths ask for most.
+    kind: Option<Option<Cow<'a, str>>>,
+    attributes: Option<SmallVec<[Attribute<'a>; 8]>>,
 }
 
 impl Facts for RootFacts<'_, '_> {
     fn attribute(&mut self, name: &str, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
-        match name {
-            "to" | "from" | "id" | "type" => {
-                self.element.attribute(name).is_some_and(|value| test(Value::Plain(&value)))
-            }
-            "xml:lang" => self.element.lang().is_some_and(|value| test(Value::Plain(&value))),
-            _ => {
-                let attributes = self.tag.get_or_insert_with(|| self.element.tag().attributes().collect());
-                attributes.iter().find(|found| found.name == name).is_some_and(|found| test(Value::Raw(found.value)))
-            }
+        if name == "type" {
+            let kind = self.kind.get_or_insert_with(|| self.element.attribute("type"));
+            return kind.as_deref().is_some_and(|value| test(Value::Plain(value)));
         }
+        let attributes = self.attributes.get_or_insert_with(|| self.element.tag().attributes().collect());
+        attributes.iter().find(|found| found.name == name).is_some_and(|found| test(Value::Raw(found.value)))
     }
 
     fn namespace(&mut self, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
