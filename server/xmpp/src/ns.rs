@@ -1,0 +1,38 @@
+//! Names of XML namespaces, each with the document that defines it.
+
+/// `<stream:stream/>`, `<stream:features/>`, `<stream:error/>` (RFC 6120 §4.8.1).
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Content namespace between client and server (RFC 6120 §4.8.2).
+pub const CLIENT: &str = "jabber:client";
+/// Content namespace between servers (RFC 6120 §4.8.2).
+pub const SERVER: &str = "jabber:server";
+/// Content namespace of an external component that connects to its server (XEP-0114).
+pub const COMPONENT: &str = "jabber:component:accept";
+/// Conditions of stream errors (RFC 6120 §4.9.2).
+pub const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Conditions of stanza errors (RFC 6120 §8.3.2).
+pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// STARTTLS (RFC 6120 §5).
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// SASL (RFC 6120 §6).
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Channel binding types that the server supports (XEP-0440).
+pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// Resource binding (RFC 6120 §7).
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// The session that RFC 3921 asked for and RFC 6121 dropped.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// The namespace of the prefix `xml`, as in `xml:lang`.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Service discovery: identity and features (XEP-0030).
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// Service discovery: items (XEP-0030).
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// Ping (XEP-0199).
+pub const PING: &str = "urn:xmpp:ping";
+
+/// Whether stanzas live in this namespace: one of [`CLIENT`], [`SERVER`], [`COMPONENT`].
+#[must_use]
+pub fn is_content(namespace: &str) -> bool {
+    matches!(namespace, CLIENT | SERVER | COMPONENT)
+}
