@@ -4,6 +4,8 @@
 pub mod accept;
 mod header;
 pub mod initiate;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use accept::{Accept, AcceptPolicy, Input, Next, TlsPolicy};
