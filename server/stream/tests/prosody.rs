@@ -39,6 +39,7 @@ impl Prosody {
             r#"
 pidfile = "{path}/prosody.pid"
 data_path = "{path}"
+certificates = "{path}"
 run_as_root = true
 interfaces = {{ "127.0.0.1" }}
 component_interfaces = {{ "127.0.0.1" }}

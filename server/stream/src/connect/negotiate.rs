@@ -22,11 +22,7 @@ pub(super) async fn client(
     mut tls: Option<TlsInfo>,
 ) -> Result<Established, Error> {
     let start_tls = options.security == Security::StartTls;
-    let jid = options.jid.to_bare();
-    let mut initiate = Initiate::client(&jid, &options.password, start_tls, tls.clone(), SystemRandom);
-    if let Some(resource) = options.jid.resource() {
-        initiate = initiate.with_resource(resource.as_str());
-    }
+    let mut initiate = Initiate::client(&options.jid, &options.password, start_tls, tls.clone(), SystemRandom);
     let mut out = Vec::new();
     initiate.start(&mut out);
     loop {
