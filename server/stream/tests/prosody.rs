@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use starling_stream::connect::{ClientOptions, ClientStream, ComponentOptions, Roots, Security, client, component};
@@ -22,8 +23,13 @@ struct Prosody {
     roots: Roots,
 }
 
+/// Below the ports that the system gives to outgoing connections: those of other tests do not take it in between.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    std::iter::repeat_with(|| first + NEXT.fetch_add(1, Ordering::Relaxed))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 impl Prosody {
@@ -78,13 +84,11 @@ Component "echo.localhost"
             .expect(INSTALL);
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let ready = async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                // The last of them to be opened.
-                if line.contains("Activated service 'component'") {
-                    return;
-                }
+            let mut open = 0;
+            while open < 3 {
+                let line = lines.next_line().await.unwrap().expect("Prosody has ended");
+                open += u8::from(line.contains("Activated service '") && line.contains("127.0.0.1"));
             }
-            panic!("Prosody has ended");
         };
         tokio::time::timeout(PATIENCE, ready).await.expect("Prosody does not start");
         // Its log must not fill the pipe.
