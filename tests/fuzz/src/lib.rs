@@ -8,8 +8,11 @@
 
 pub mod differential;
 pub mod path;
+pub mod proxy;
 pub mod reader;
 pub mod restamp;
+pub mod sasl;
+pub mod stanza;
 
 #[cfg(test)]
 mod tests;
@@ -18,5 +21,12 @@ mod tests;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("reader", reader::run), ("differential", differential::run), ("path", path::run), ("restamp", restamp::run)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("reader", reader::run),
+    ("differential", differential::run),
+    ("path", path::run),
+    ("restamp", restamp::run),
+    ("stanza", stanza::run),
+    ("sasl", sasl::run),
+    ("proxy", proxy::run),
+];
