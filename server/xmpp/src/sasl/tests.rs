@@ -4,7 +4,7 @@ use super::{
     BindingType, ChannelBindings, Credentials, Failure, Hash, MIN_ITERATIONS, Mechanism, Verifier, client,
     server::{self, Context, Step},
 };
-use crate::random::{Random, testing::Counting};
+use crate::random::testing::Counting;
 
 mod exchange;
 mod hostile;
