@@ -192,6 +192,18 @@ fn rfc5802_9_a_made_up_salt_stays_and_differs_by_name_and_hash() {
 }
 
 #[test]
+fn rfc5802_9_unknown_accounts_claim_the_iterations_that_new_accounts_get() {
+    let none = ChannelBindings::default();
+    let offered = [Mechanism::ScramSha1];
+    for (asked, claimed) in [(1, "i=4096"), (10_000, "i=10000"), (u32::MAX, "i=10000000")] {
+        let context = Context { fake_iterations: asked, ..context(&offered, &none) };
+        let led = challenge(Mechanism::ScramSha1, &context, b"n,,n=nobody,r=abc", None);
+        let challenge = String::from_utf8(led.expect("a challenge").1).expect("text");
+        assert_eq!(challenge.split(',').nth(2), Some(claimed));
+    }
+}
+
+#[test]
 fn a_scram_log_in_costs_the_server_no_pbkdf2() {
     let (_, cost, _) = attempt(Mechanism::ScramSha256, "user", Some(credentials()));
     // XEP-0474's digest and H(ClientKey); both signatures and the made-up salt.

@@ -186,6 +186,36 @@ fn rfc5802_7_last_messages_and_their_failures() {
     assert!(matches!(led().0.respond(answer.as_bytes()), Ok(Step::Success { .. })));
 }
 
+/// A last message without its proof, proven as the right password would.
+fn proven(hash: Hash, first_bare: &str, challenge: &[u8], without_proof: &str) -> Vec<u8> {
+    let salt = credentials().verifier(hash).expect("all are made").salt.clone();
+    let client_key = hash.hmac(&hash.salted_password("pencil", &salt, MIN_ITERATIONS), b"Client Key");
+    let auth = format!("{first_bare},{},{without_proof}", String::from_utf8_lossy(challenge));
+    let signature = hash.hmac(hash.digest(client_key.as_ref()).as_ref(), auth.as_bytes());
+    let proof: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
+    format!("{without_proof},p={}", STANDARD.encode(proof)).into_bytes()
+}
+
+#[test]
+fn rfc5802_5_1_a_right_proof_needs_the_right_nonce_and_may_have_extensions() {
+    let none = ChannelBindings::default();
+    let offered = [Mechanism::ScramSha256];
+    let context = context(&offered, &none);
+    let respond = |without_proof: &dyn Fn(&str) -> String| {
+        let led = challenge(Mechanism::ScramSha256, &context, b"n,,n=user,r=abc", Some(credentials()));
+        let (mut exchange, challenge) = led.expect("a challenge");
+        let text = String::from_utf8_lossy(&challenge).into_owned();
+        let nonce = text.split(',').next().unwrap_or_default();
+        let last = proven(Hash::Sha256, "n=user,r=abc", &challenge, &without_proof(nonce));
+        exchange.respond(&last).map(|step| matches!(step, Step::Success { .. }))
+    };
+    assert_eq!(respond(&|nonce| format!("c=biws,{nonce}")), Ok(true));
+    assert_eq!(respond(&|nonce| format!("c=biws,{nonce},x=19C6532F-1CF4")), Ok(true));
+    assert_eq!(respond(&|nonce| format!("c=biws,{nonce}x")), Err(Failure::NotAuthorized));
+    assert_eq!(respond(&|_| "c=biws,r=abc".to_owned()), Err(Failure::NotAuthorized));
+    assert_eq!(respond(&|nonce| format!("c=eSws,{nonce}")), Err(Failure::NotAuthorized), "y,, after n,,");
+}
+
 #[test]
 fn a_proof_for_another_channel_is_refused() {
     let (here, there) = (bindings(), ChannelBindings { exporter: Some([3; 32]), end_point: Some(vec![4; 48]) });
