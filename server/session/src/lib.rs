@@ -1,1 +1,26 @@
-//! Filled by its author.
+//! The stanza rules of RFC 6120 and 6121: one [`Session`] per bound resource, the delivery decisions, and the extension
+//! containers. No sockets: `c2s` feeds a session what its client sends, and writes what comes out.
+//!
+//! ```text
+//!                      ┌──────────────────── Service (one per process) ─────────────────────┐
+//!  c2s ── stanza ──► Session ── decide (RFC 6121 §8) ──► Link ──► mailboxes of the recipients │
+//!   ▲                  │                      │                                               │
+//!   │                  ▼                      └─► Registry: who is available, with what priority
+//!   └─ answer ◄── Extensions (disco, ping, …): one compiled path set, one container answers   │
+//!                      └─────────────────────────────────────────────────────────────────────┘
+//! ```
+
+pub mod deliver;
+pub mod extension;
+mod extensions;
+mod metrics;
+mod presence;
+mod service;
+mod session;
+
+pub use crate::{
+    extensions::all as all_extensions,
+    metrics::{Fate, Metrics},
+    service::{Conflict, Policy, Service},
+    session::{Session, Step},
+};

@@ -1,0 +1,178 @@
+//! All client connections of a process: bound, run and stopped.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use prometheus::Registry as MetricsRegistry;
+use starling_link::{Link, LocalLink};
+use starling_registry::Registry;
+use starling_session::Service;
+use starling_store::Accounts;
+use starling_stream::{Certificates, Networks};
+use starling_xmpp::{
+    error::{StreamCondition, StreamError},
+    jid::BareJid,
+    negotiate::AcceptPolicy,
+};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    Config, Limits, Role,
+    limits::Gate,
+    listener::{Listener, REFUSED_AT_ONCE},
+    metrics::Metrics,
+};
+
+/// Why clients cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is in use, not ours, or may not be used by this user. A retry is sensible once that has changed.
+    #[error("cannot listen on {address} ({}): {source}", .role.as_str())]
+    Bind {
+        /// What it is for.
+        role: Role,
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Direct TLS is asked for, and there is no certificate.
+    #[error("direct TLS on {0} needs a certificate")]
+    NoCertificate(SocketAddr),
+    /// A metric's name is taken: a mistake of the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What client connections stand on.
+pub struct Parts {
+    /// How to serve.
+    pub config: Config,
+    /// The certificates; `None`: no TLS.
+    pub certificates: Option<Certificates>,
+    /// Who may log in.
+    pub accounts: Arc<dyn Accounts>,
+    /// The stanza rules.
+    pub service: Arc<Service>,
+    /// Who is where.
+    pub registry: Arc<dyn Registry>,
+    /// The way between sessions.
+    pub link: Arc<LocalLink>,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) policy: Arc<AcceptPolicy>,
+    pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Networks,
+    pub(crate) certificates: Option<Certificates>,
+    pub(crate) accounts: Arc<dyn Accounts>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) password_checks: Arc<Semaphore>,
+    pub(crate) refusals: Semaphore,
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+/// The client connections of a process.
+pub struct C2s {
+    shared: Arc<Shared>,
+    registry: Arc<dyn Registry>,
+    link: Arc<LocalLink>,
+    addresses: Vec<(Role, SocketAddr)>,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+impl C2s {
+    /// Binds all listeners, and accepts nothing before [`C2s::run`].
+    ///
+    /// # Errors
+    /// If an address cannot be bound; those that were bound are free again then.
+    pub fn bind(parts: Parts, metrics: &MetricsRegistry) -> Result<Self, Error> {
+        let Parts { config, certificates, accounts, service, registry, link } = parts;
+        let wanted = config.starttls.iter().map(|address| (Role::StartTls, *address));
+        let wanted = wanted.chain(config.direct_tls.iter().map(|address| (Role::DirectTls, *address)));
+        let listeners = wanted
+            .map(|(role, address)| {
+                if role == Role::DirectTls && certificates.is_none() {
+                    return Err(Error::NoCertificate(address));
+                }
+                Listener::bind(role, address).map_err(|source| Error::Bind { role, address, source })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let limits = config.limits;
+        let gate = Gate::new(
+            limits.connections,
+            limits.connections_per_address,
+            limits.failed_log_ins_per_address,
+            limits.failed_log_ins_per_account,
+        );
+        let shared = Shared {
+            policy: config.policy,
+            trusted_proxies: config.trusted_proxies,
+            certificates,
+            accounts,
+            service,
+            gate: Arc::new(gate),
+            password_checks: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+            refusals: Semaphore::new(REFUSED_AT_ONCE),
+            metrics: Metrics::new(metrics)?,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            limits,
+        };
+        let addresses = listeners.iter().map(|listener| (listener.role, listener.address)).collect();
+        Ok(Self { shared: Arc::new(shared), registry, link, addresses, listeners: Mutex::new(listeners) })
+    }
+
+    /// Where it listens, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[(Role, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Begins to accept. A second call does nothing.
+    pub fn run(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        for listener in listeners {
+            self.shared.tasks.spawn(listener.run(Arc::clone(&self.shared)));
+        }
+    }
+
+    /// Accepts no more, tells every client `system-shutdown` behind what still waits for it, and returns when all
+    /// connections have ended, or after `grace`. `true`: all have.
+    pub async fn stop(&self, grace: Duration) -> bool {
+        drop(std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner)));
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        let sessions = self.link.len();
+        info!(sessions, "Client streams are being ended.");
+        // A log-in that ended in a session between the two is told too: its task asks `stop` before it hands over.
+        self.link.close_all(&StreamCondition::SystemShutdown.into());
+        let ended = timeout(grace, self.shared.tasks.wait()).await.is_ok();
+        if !ended {
+            warn!(left = self.shared.tasks.len(), "Connections left when the time to stop was over.");
+        }
+        ended
+    }
+
+    /// Ends all streams of an account with `error`, as after it was removed or got another password. Returns how many.
+    pub async fn close_account(&self, account: &BareJid, error: &StreamError) -> usize {
+        match self.registry.sessions(account).await {
+            Ok(sessions) => sessions.iter().filter(|held| self.link.close(&held.full, held.id, error.clone())).count(),
+            Err(error) => {
+                warn!(%account, %error, "Streams of the account not ended.");
+                0
+            }
+        }
+    }
+}

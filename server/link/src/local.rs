@@ -1,0 +1,162 @@
+//! The link of one process: every session is here.
+
+use std::sync::Arc;
+
+use papaya::HashMap;
+use starling_registry::SessionId;
+use starling_xmpp::{error::StreamError, jid::FullJid};
+
+use crate::{
+    Bounds, Envelope, Inbox, Link, Outcome,
+    mailbox::{Mailbox, mailbox},
+};
+
+/// Full JID → mailbox, read without a lock. Bounded by the sessions that `c2s` lets in.
+#[derive(Debug, Default)]
+pub struct LocalLink {
+    sessions: HashMap<Box<str>, Arc<Mailbox>>,
+}
+
+impl LocalLink {
+    /// A link with nobody on it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells every attached session to end its stream with `error`.
+    pub fn close_all(&self, error: &StreamError) {
+        for mailbox in self.sessions.pin().values() {
+            mailbox.close(error.clone());
+        }
+    }
+
+    /// Sessions attached now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether no session is attached.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl Link for LocalLink {
+    fn send(&self, target: &str, envelope: &Arc<Envelope>) -> Outcome {
+        self.sessions.pin().get(target).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
+    }
+
+    fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox {
+        let (mailbox, inbox) = mailbox(id, bounds);
+        self.sessions.pin().insert(full.as_str().into(), Arc::new(mailbox));
+        inbox
+    }
+
+    fn detach(&self, full: &FullJid, id: SessionId) {
+        // Another session may have taken the full JID meanwhile: only what is still ours goes.
+        let _ = self.sessions.pin().remove_if(full.as_str(), |_, mailbox| mailbox.id == id);
+    }
+
+    fn close(&self, full: &FullJid, id: SessionId, error: StreamError) -> bool {
+        let sessions = self.sessions.pin();
+        match sessions.get(full.as_str()) {
+            Some(mailbox) if mailbox.id == id => {
+                mailbox.close(error);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use starling_xmpp::{
+        error::StreamCondition,
+        stanza::{Kind, MessageType},
+    };
+
+    use super::*;
+    use crate::Parcel;
+
+    const BOUNDS: Bounds = Bounds { stanzas: 2, bytes: 100 };
+
+    fn envelope(size: usize) -> Arc<Envelope> {
+        Arc::new(Envelope {
+            to: None,
+            from: "romeo@example.net/orchard".parse().unwrap(),
+            kind: Kind::Message(MessageType::Chat),
+            stanza: vec![b' '; size],
+        })
+    }
+
+    fn juliet() -> FullJid {
+        "juliet@example.com/balcony".parse().unwrap()
+    }
+
+    #[test]
+    fn a_full_queue_refuses_by_stanzas_and_by_bytes_and_takes_again_after_it_was_written() {
+        let link = LocalLink::new();
+        let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
+        let send = |size| link.send("juliet@example.com/balcony", &envelope(size));
+        assert_eq!([send(1), send(1), send(1)], [Outcome::Queued, Outcome::Queued, Outcome::Full]);
+        assert!(inbox.try_recv().is_some() && inbox.try_recv().is_some() && inbox.try_recv().is_none());
+        inbox.written(2);
+        assert_eq!([send(150), send(1)], [Outcome::Queued, Outcome::Full]);
+        inbox.try_recv();
+        assert_eq!(send(1), Outcome::Full, "what is taken from the queue still counts until it is written");
+        inbox.written(150);
+        assert_eq!(send(1), Outcome::Queued);
+    }
+
+    #[test]
+    fn who_is_not_attached_gets_nothing_and_the_sender_is_told() {
+        let link = LocalLink::new();
+        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+        drop(link.attach(&juliet(), SessionId(1), BOUNDS));
+        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+    }
+
+    #[test]
+    fn a_replaced_session_cannot_detach_its_successor() {
+        let link = LocalLink::new();
+        let _old = link.attach(&juliet(), SessionId(1), BOUNDS);
+        let _new = link.attach(&juliet(), SessionId(2), BOUNDS);
+        link.detach(&juliet(), SessionId(1));
+        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
+        link.detach(&juliet(), SessionId(2));
+        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+        assert!(link.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_close_reaches_a_session_that_waits_and_one_whose_queue_is_full() {
+        for queued in [0, 2] {
+            let link = LocalLink::new();
+            let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
+            for _ in 0..queued {
+                link.send("juliet@example.com/balcony", &envelope(1));
+            }
+            assert!(link.close(&juliet(), SessionId(1), StreamCondition::Conflict.into()));
+            assert!(link.close(&juliet(), SessionId(1), StreamCondition::Reset.into()));
+            for n in 0..queued.max(1) {
+                let parcel = poll_fn(|cx| inbox.poll_recv(cx)).await;
+                assert_eq!(matches!(parcel, Some(Parcel::Stanza(_))), n < queued);
+            }
+            assert_eq!(inbox.closing().map(|error| error.condition), Some(StreamCondition::Conflict));
+        }
+        let link = LocalLink::new();
+        let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
+        assert!(!link.close(&juliet(), SessionId(9), StreamCondition::Conflict.into()));
+        poll_fn(|cx| {
+            assert!(inbox.poll_recv(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,175 @@
+//! The registry of one process: a map in memory, read without a lock.
+
+use async_trait::async_trait;
+use papaya::{Compute, HashMap, Operation};
+use starling_xmpp::jid::{BareJid, FullJid, bare_str};
+
+use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions};
+
+/// Sessions by account. One entry per account that has a bound resource; bounded by the connections that `c2s` lets in.
+#[derive(Debug, Default)]
+pub struct MemoryRegistry {
+    accounts: HashMap<Box<str>, Sessions>,
+}
+
+impl MemoryRegistry {
+    /// An empty registry.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Replaces what is held for the account of `full` by what `change` makes of it; `None` leaves it as it is.
+    /// `change` may run more than once when others change the same account meanwhile.
+    fn change(&self, full: &FullJid, mut change: impl FnMut(&[SessionRecord]) -> Option<Vec<SessionRecord>>) -> bool {
+        let accounts = self.accounts.pin();
+        let outcome = accounts.compute(bare_str(full).into(), |entry| {
+            let now = entry.map_or(&[][..], |(_, sessions)| sessions);
+            match change(now) {
+                None => Operation::Abort(()),
+                Some(next) if next.is_empty() => Operation::Remove,
+                Some(next) => Operation::Insert(next.into()),
+            }
+        });
+        !matches!(outcome, Compute::Aborted(()))
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryRegistry {
+    async fn bind(&self, record: SessionRecord, on_conflict: OnConflict, limit: usize) -> Result<Bound, Error> {
+        let mut bound = Bound::Taken;
+        self.change(&record.full, |sessions| {
+            let held = sessions.iter().position(|other| other.full == record.full);
+            let mut next = sessions.to_vec();
+            let replaced = match (held, on_conflict) {
+                (Some(_), OnConflict::Refuse) => {
+                    bound = Bound::Taken;
+                    return None;
+                }
+                (Some(at), OnConflict::Replace) => Some(next.swap_remove(at)),
+                (None, _) if sessions.len() >= limit => {
+                    bound = Bound::TooMany;
+                    return None;
+                }
+                (None, _) => None,
+            };
+            next.push(record.clone());
+            bound = Bound::Claimed { replaced };
+            Some(next)
+        });
+        Ok(bound)
+    }
+
+    async fn set_priority(&self, full: &FullJid, id: SessionId, priority: Option<i8>) -> Result<bool, Error> {
+        Ok(self.change(full, |sessions| {
+            let at = sessions.iter().position(|record| record.id == id)?;
+            let mut next = sessions.to_vec();
+            next.get_mut(at)?.priority = priority;
+            Some(next)
+        }))
+    }
+
+    async fn unbind(&self, full: &FullJid, id: SessionId) -> Result<bool, Error> {
+        Ok(self.change(full, |sessions| {
+            let at = sessions.iter().position(|record| record.id == id)?;
+            let mut next = sessions.to_vec();
+            next.remove(at);
+            Some(next)
+        }))
+    }
+
+    async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error> {
+        Ok(self.cached(account.as_str()).unwrap_or_default())
+    }
+
+    fn cached(&self, account: &str) -> Option<Sessions> {
+        Some(self.accounts.pin().get(account).cloned().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::InstanceId;
+
+    fn record(full: &str, id: u128) -> SessionRecord {
+        SessionRecord { full: full.parse().unwrap(), id: SessionId(id), instance: InstanceId(1), priority: None }
+    }
+
+    async fn ids(registry: &MemoryRegistry, account: &str) -> Vec<u128> {
+        let sessions = registry.sessions(&account.parse().unwrap()).await.unwrap();
+        sessions.iter().map(|record| record.id.0).collect()
+    }
+
+    #[tokio::test]
+    async fn a_replaced_session_is_named_to_whoever_replaced_it() {
+        let registry = MemoryRegistry::new();
+        let first = record("juliet@example.com/balcony", 1);
+        assert_eq!(
+            registry.bind(first.clone(), OnConflict::Replace, 10).await.unwrap(),
+            Bound::Claimed { replaced: None }
+        );
+        let second = record("juliet@example.com/balcony", 2);
+        assert_eq!(
+            registry.bind(second, OnConflict::Replace, 10).await.unwrap(),
+            Bound::Claimed { replaced: Some(first) }
+        );
+        assert_eq!(ids(&registry, "juliet@example.com").await, [2]);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_replaced_can_neither_remove_nor_change_its_successor() {
+        let registry = MemoryRegistry::new();
+        let full: FullJid = "juliet@example.com/balcony".parse().unwrap();
+        for id in [1, 2] {
+            registry.bind(record(full.as_str(), id), OnConflict::Replace, 10).await.unwrap();
+        }
+        assert!(!registry.unbind(&full, SessionId(1)).await.unwrap());
+        assert!(!registry.set_priority(&full, SessionId(1), Some(5)).await.unwrap());
+        assert_eq!(ids(&registry, "juliet@example.com").await, [2]);
+        assert!(registry.unbind(&full, SessionId(2)).await.unwrap());
+        assert!(ids(&registry, "juliet@example.com").await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refused_or_surplus_resource_changes_nothing() {
+        let registry = MemoryRegistry::new();
+        registry.bind(record("a@b/1", 1), OnConflict::Refuse, 2).await.unwrap();
+        assert_eq!(registry.bind(record("a@b/1", 2), OnConflict::Refuse, 2).await.unwrap(), Bound::Taken);
+        registry.bind(record("a@b/2", 3), OnConflict::Refuse, 2).await.unwrap();
+        assert_eq!(registry.bind(record("a@b/3", 4), OnConflict::Refuse, 2).await.unwrap(), Bound::TooMany);
+        assert_eq!(ids(&registry, "a@b").await, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn an_account_without_sessions_leaves_no_entry() {
+        let registry = MemoryRegistry::new();
+        let one = record("a@b/1", 1);
+        registry.bind(one.clone(), OnConflict::Refuse, 2).await.unwrap();
+        registry.unbind(&one.full, one.id).await.unwrap();
+        assert_eq!(registry.accounts.len(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn claims_made_at_once_leave_exactly_one_holder() {
+        let registry = Arc::new(MemoryRegistry::new());
+        let claims: Vec<_> = (0..64)
+            .map(|id| {
+                let registry = Arc::clone(&registry);
+                tokio::spawn(async move { registry.bind(record("a@b/c", id), OnConflict::Replace, 9).await.unwrap() })
+            })
+            .collect();
+        let mut replaced = Vec::new();
+        for claim in claims {
+            if let Bound::Claimed { replaced: Some(record) } = claim.await.unwrap() {
+                replaced.push(record.id.0);
+            }
+        }
+        replaced.extend(ids(&registry, "a@b").await);
+        replaced.sort_unstable();
+        assert_eq!(replaced, (0..64).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,158 @@
+//! What all sessions of a process share, and how a resource is bound.
+
+use std::sync::Arc;
+
+use starling_link::{Bounds, Inbox, Link};
+use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
+use starling_xmpp::{
+    error::{Condition, ErrorType, StanzaError, StreamCondition},
+    jid::{BareJid, FullJid, ResourcePart},
+    random::Random,
+};
+use tracing::{debug, warn};
+
+use crate::{Metrics, Session, extension::Extensions};
+
+/// What happens when a client asks for a resource that is bound already (RFC 6120 §7.7.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// The older session ends with the stream error `conflict`: a client that reconnects gets its place back.
+    Replace,
+    /// The newer session is refused with `conflict`.
+    Refuse,
+    /// The newer session gets a resource that the server makes up.
+    Rename,
+}
+
+/// The rules that an operator sets for sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// What happens when a resource is bound already.
+    pub conflict: Conflict,
+    /// Resources that one account may have bound at once; one more is refused with `resource-constraint`
+    /// (RFC 6120 §7.6.2.1).
+    pub resources_per_account: usize,
+    /// What may wait for one client. A stanza that no longer fits is refused to its sender with `resource-constraint`.
+    pub queue: Bounds,
+}
+
+/// What all sessions of a process share.
+pub struct Service {
+    instance: InstanceId,
+    domains: Vec<String>,
+    policy: Policy,
+    registry: Arc<dyn Registry>,
+    link: Arc<dyn Link>,
+    extensions: Extensions,
+    metrics: Metrics,
+}
+
+impl Service {
+    /// Serves `domains` (normalised as RFC 7622 §3.2 says).
+    #[must_use]
+    pub fn new(
+        instance: InstanceId,
+        domains: Vec<String>,
+        policy: Policy,
+        registry: Arc<dyn Registry>,
+        link: Arc<dyn Link>,
+        extensions: Extensions,
+        metrics: Metrics,
+    ) -> Self {
+        Self { instance, domains, policy, registry, link, extensions, metrics }
+    }
+
+    /// Whether accounts of `domain` live here.
+    #[must_use]
+    pub fn serves(&self, domain: &str) -> bool {
+        self.domains.iter().any(|served| served == domain)
+    }
+
+    /// The extension containers.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// What this process counts.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn registry(&self) -> &dyn Registry {
+        &*self.registry
+    }
+
+    pub(crate) fn link(&self) -> &dyn Link {
+        &*self.link
+    }
+
+    /// Binds a resource of an authenticated account (RFC 6120 §7). Without a wish, or where the wish is taken and the
+    /// policy says so, the server makes one up that cannot be guessed.
+    ///
+    /// # Errors
+    /// The stanza error to answer the bind request with: `conflict`, `resource-constraint`, or
+    /// `internal-server-error` (type wait) if the registry is away.
+    pub async fn bind(
+        self: &Arc<Self>,
+        account: &BareJid,
+        wish: Option<ResourcePart>,
+        random: &mut (dyn Random + Send),
+    ) -> Result<(Session, Inbox), StanzaError> {
+        let on_conflict = match self.policy.conflict {
+            Conflict::Replace => OnConflict::Replace,
+            Conflict::Refuse | Conflict::Rename => OnConflict::Refuse,
+        };
+        let mut id = [0; 16];
+        random.fill(&mut id);
+        let id = SessionId(u128::from_be_bytes(id));
+        if let Some(wish) = wish {
+            match self.claim(account.with_resource(&wish), id, on_conflict).await? {
+                Some(bound) => return Ok(bound),
+                None if self.policy.conflict == Conflict::Rename => {}
+                None => return Err(Condition::Conflict.into()),
+            }
+        }
+        let made_up = account.with_resource(&generated(random)?);
+        self.claim(made_up, id, on_conflict).await?.ok_or_else(|| Condition::Conflict.into())
+    }
+
+    /// `None`: the resource is taken.
+    async fn claim(
+        self: &Arc<Self>,
+        full: FullJid,
+        id: SessionId,
+        on_conflict: OnConflict,
+    ) -> Result<Option<(Session, Inbox)>, StanzaError> {
+        let record = SessionRecord { full: full.clone(), id, instance: self.instance, priority: None };
+        let replaced = match self.registry.bind(record, on_conflict, self.policy.resources_per_account).await {
+            Ok(Bound::Claimed { replaced }) => replaced,
+            Ok(Bound::Taken) => return Ok(None),
+            Ok(Bound::TooMany) => return Err(Condition::ResourceConstraint.into()),
+            Err(error) => {
+                warn!(%full, %error, "No resource bound.");
+                return Err(StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait));
+            }
+        };
+        if let Some(replaced) = replaced {
+            debug!(%full, "Session replaced by a newer one.");
+            self.metrics.replaced.inc();
+            self.link.close(&replaced.full, replaced.id, StreamCondition::Conflict.into());
+        }
+        let inbox = self.link.attach(&full, id, self.policy.queue);
+        self.metrics.bound.inc();
+        self.metrics.sessions.inc();
+        Ok(Some((Session::new(Arc::clone(self), full, id), inbox)))
+    }
+}
+
+/// 128 random bits as a resource (RFC 6120 §7.6.1; §13.7.2 asks that it cannot be guessed).
+fn generated(random: &mut (dyn Random + Send)) -> Result<ResourcePart, StanzaError> {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    let name = format!("{:032x}", u128::from_be_bytes(bytes));
+    ResourcePart::new(&name)
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| StanzaError::new(Condition::InternalServerError))
+}

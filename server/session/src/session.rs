@@ -1,0 +1,336 @@
+//! One bound resource: what it may send, and where that goes.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use minidom::Element;
+use starling_link::{Envelope, Outcome};
+use starling_registry::{SessionId, Sessions};
+use starling_xml::{RawElement, Writer, restamp};
+use starling_xmpp::{
+    error::{Condition, ErrorType, StanzaError, StreamCondition, StreamError},
+    jid::{AddressCache, FullJid, Jid, bare_str},
+    stanza::{IqType, Kind, MessageType, Refusal, Stanza, write_reply_header},
+};
+use tracing::warn;
+
+use crate::{
+    Fate, Service,
+    deliver::{Decision, Recipients, decide, takes},
+    extension::{Answer, Request, Scope, Verdict},
+    presence,
+};
+
+/// A bound resource. The connection feeds it with [`Session::handle`] and ends it with [`Session::end`].
+pub struct Session {
+    pub(crate) service: Arc<Service>,
+    pub(crate) full: FullJid,
+    pub(crate) id: SessionId,
+    /// `xml:lang` of the client's stream, for stanzas that have none of their own (RFC 6120 §8.1.5).
+    pub(crate) lang: Option<Box<str>>,
+    /// The priority of the presence it sent last; `None`: unavailable.
+    pub(crate) priority: Option<i8>,
+    addresses: AddressCache,
+}
+
+/// What handling a stanza took.
+pub enum Step<'s> {
+    /// It is done.
+    Done,
+    /// It is done when the future ends; the next stanza waits for that (RFC 6120 §10.1).
+    Wait(Pin<Box<dyn Future<Output = ()> + Send + 's>>),
+}
+
+/// Whom a stanza is for, seen from the session that sends it.
+enum Place {
+    /// The server itself: a domain that it serves, without a localpart.
+    Server,
+    /// The account of the session, by its bare JID or by nothing at all.
+    OwnAccount,
+    /// An account of a domain that is served here, or one of its resources.
+    Account,
+    /// Another domain.
+    Elsewhere,
+}
+
+impl Session {
+    pub(crate) fn new(service: Arc<Service>, full: FullJid, id: SessionId) -> Self {
+        Self { service, full, id, lang: None, priority: None, addresses: AddressCache::default() }
+    }
+
+    /// The full JID that is bound.
+    #[must_use]
+    pub const fn full(&self) -> &FullJid {
+        &self.full
+    }
+
+    /// Sets the language of the client's stream (RFC 6120 §4.7.4).
+    pub fn set_lang(&mut self, lang: Option<String>) {
+        self.lang = lang.map(String::into_boxed_str);
+    }
+
+    /// Takes what the client sent after it bound its resource. Answers to the client itself are appended to `out`, in
+    /// portable form.
+    ///
+    /// # Errors
+    /// The stream error that ends the stream: `invalid-from`, `unsupported-stanza-type`, …
+    pub fn handle<'s>(&'s mut self, raw: RawElement<'s>, out: &'s mut Vec<u8>) -> Result<Step<'s>, StreamError> {
+        let parsed = Stanza::parse_with(raw, &mut self.addresses);
+        let this: &'s mut Self = self;
+        let metrics = this.service.metrics();
+        let stanza = match parsed {
+            Ok(stanza) => stanza,
+            Err(malformed) => {
+                metrics.received(None);
+                return match malformed.refusal() {
+                    Refusal::Stanza(error) => {
+                        let answered = error.reply(&raw, None, Some(this.full.as_str()), out);
+                        metrics.ended(None, if answered { Fate::Refused } else { Fate::DroppedNobodyWaits });
+                        Ok(Step::Done)
+                    }
+                    Refusal::Stream(error) => {
+                        metrics.ended(None, Fate::StreamEnded);
+                        Err(error)
+                    }
+                };
+            }
+        };
+        metrics.received(Some(stanza.kind));
+        if !this.may_send_as(stanza.from.as_ref()) {
+            metrics.ended(Some(stanza.kind), Fate::StreamEnded);
+            return Err(StreamCondition::InvalidFrom.into());
+        }
+        this.route(stanza, out)
+    }
+
+    /// RFC 6120 §8.1.2.1: a client may leave `from` out, or write its own full or bare JID.
+    fn may_send_as(&self, from: Option<&Jid>) -> bool {
+        from.is_none_or(|from| from.as_str() == self.full.as_str() || from.as_str() == bare_str(&self.full))
+    }
+
+    fn place(&self, to: Option<&Jid>) -> Place {
+        let Some(to) = to else { return Place::OwnAccount };
+        if to.as_str() == bare_str(&self.full) {
+            Place::OwnAccount
+        } else if !self.service.serves(to.domain().as_str()) {
+            Place::Elsewhere
+        } else if to.node().is_none() {
+            Place::Server
+        } else {
+            Place::Account
+        }
+    }
+
+    /// RFC 6120 §10.
+    fn route<'s>(&'s mut self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Result<Step<'s>, StreamError> {
+        let kind = stanza.kind;
+        let fate = match (kind, self.place(stanza.to.as_ref())) {
+            (Kind::Presence(presence), place) => {
+                // §10.3.2: presence without `to` is for those who are subscribed; with `to` it is for that address.
+                match (stanza.to.is_some(), place) {
+                    (true, Place::Elsewhere | Place::Server) => self.unreachable(&stanza, out),
+                    (to, _) => return Ok(Step::Wait(Box::pin(presence::handle(self, stanza, presence, to, out)))),
+                }
+            }
+            (Kind::Iq(IqType::Get | IqType::Set), Place::Server) => return Ok(self.ask(stanza, Scope::Server, out)),
+            (Kind::Iq(IqType::Get | IqType::Set), Place::OwnAccount) => {
+                return Ok(self.ask(stanza, Scope::OwnAccount, out));
+            }
+            (_, Place::Server | Place::Elsewhere) => self.unreachable(&stanza, out),
+            (_, Place::OwnAccount | Place::Account) => return Ok(self.to_account(stanza, out)),
+        };
+        self.service.metrics().ended(Some(kind), fate);
+        Ok(Step::Done)
+    }
+
+    /// Nobody at the address takes stanzas of this kind.
+    fn unreachable(&self, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Fate {
+        let condition = match self.place(stanza.to.as_ref()) {
+            Place::Elsewhere => Condition::RemoteServerNotFound,
+            Place::Server | Place::OwnAccount | Place::Account => Condition::ServiceUnavailable,
+        };
+        self.refuse(stanza, condition.into(), out)
+    }
+
+    /// Sends the stanza back as an error, unless nobody waits for one.
+    pub(crate) fn refuse(&self, stanza: &Stanza<'_>, error: StanzaError, out: &mut Vec<u8>) -> Fate {
+        if error.reply(&stanza.raw, None, Some(self.full.as_str()), out) {
+            Fate::Refused
+        } else {
+            Fate::DroppedNobodyWaits
+        }
+    }
+
+    /// RFC 6121 §8.5: a stanza for an account of this server, by its bare JID or one of its full JIDs.
+    fn to_account<'s>(&'s self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Step<'s> {
+        // Without `to`, a message is for the sender's own account (RFC 6120 §10.3.1).
+        let is_full = stanza.to.as_ref().is_some_and(Jid::is_full);
+        let envelope = self.envelope(&stanza);
+        if is_full {
+            let target = stanza.to.as_ref().map_or("", Jid::as_str);
+            match self.service.link().send(target, &envelope) {
+                Outcome::Queued => {
+                    self.service.metrics().ended(Some(stanza.kind), Fate::Delivered);
+                    return Step::Done;
+                }
+                Outcome::Full => {
+                    let fate = self.full_queue(&stanza, out);
+                    self.service.metrics().ended(Some(stanza.kind), fate);
+                    return Step::Done;
+                }
+                Outcome::NoSession => {}
+            }
+        }
+        let account = stanza.to.as_ref().map_or_else(|| bare_str(&self.full), bare_str);
+        if let Some(sessions) = self.service.registry().cached(account) {
+            return self.to_sessions(stanza, envelope, &sessions, is_full, out);
+        }
+        Step::Wait(Box::pin(async move {
+            let bare = stanza.to.as_ref().map_or_else(|| self.full.to_bare(), Jid::to_bare);
+            match self.service.registry().sessions(&bare).await {
+                Ok(sessions) => {
+                    if let Step::Wait(more) = self.to_sessions(stanza, envelope, &sessions, is_full, out) {
+                        more.await;
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "No look-up of a recipient.");
+                    let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
+                    let fate = self.refuse(&stanza, error, out);
+                    self.service.metrics().ended(Some(stanza.kind), fate);
+                }
+            }
+        }))
+    }
+
+    fn to_sessions<'s>(
+        &'s self,
+        stanza: Stanza<'s>,
+        envelope: Arc<Envelope>,
+        sessions: &Sessions,
+        is_full: bool,
+        out: &'s mut Vec<u8>,
+    ) -> Step<'s> {
+        let takers = sessions.iter().any(takes);
+        let recipients = match (is_full, takers) {
+            (true, takers) => Recipients::FullNoMatch { takers },
+            (false, true) => Recipients::BareTakers,
+            (false, false) => Recipients::BareNone,
+        };
+        let fate = match decide(recipients, stanza.kind) {
+            // A full JID that is bound was served before the look-up.
+            Decision::ToResource | Decision::ToTakers => {
+                let targets = sessions.iter().filter(|record| takes(record));
+                self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
+            }
+            Decision::ToAvailable => {
+                let targets = sessions.iter().filter(|record| record.priority.is_some());
+                self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
+            }
+            Decision::OnBehalf => return self.ask(stanza, Scope::OtherAccount, out),
+            Decision::Refuse(condition) => self.refuse(&stanza, condition.into(), out),
+            Decision::Drop(silence) => silence.into(),
+        };
+        self.service.metrics().ended(Some(stanza.kind), fate);
+        Step::Done
+    }
+
+    /// One envelope to many resources. It is delivered when one of them takes it.
+    pub(crate) fn send_to<'t>(
+        &self,
+        targets: impl Iterator<Item = &'t FullJid>,
+        stanza: &Stanza<'_>,
+        envelope: &Arc<Envelope>,
+        out: &mut Vec<u8>,
+    ) -> Fate {
+        let (mut queued, mut full) = (false, false);
+        for target in targets {
+            match self.service.link().send(target.as_str(), envelope) {
+                Outcome::Queued => queued = true,
+                Outcome::Full => full = true,
+                Outcome::NoSession => {}
+            }
+        }
+        match (queued, full, stanza.kind) {
+            (true, ..) => Fate::Delivered,
+            (false, true, _) => self.full_queue(stanza, out),
+            (false, false, Kind::Presence(_) | Kind::Message(MessageType::Headline)) => Fate::DroppedUnattended,
+            // They went between the look-up and now.
+            (false, false, _) => self.refuse(stanza, Condition::ServiceUnavailable.into(), out),
+        }
+    }
+
+    /// The recipient's client does not keep up.
+    fn full_queue(&self, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Fate {
+        match stanza.kind {
+            Kind::Presence(_) => Fate::DroppedFull,
+            Kind::Message(_) | Kind::Iq(_) => self.refuse(stanza, Condition::ResourceConstraint.into(), out),
+        }
+    }
+
+    /// The stanza as it goes to others: stamped with the full JID (RFC 6120 §8.1.2.1) and, if it has none, with the
+    /// stream's language (§8.1.5). Encoded once, however many receive it.
+    pub(crate) fn envelope(&self, stanza: &Stanza<'_>) -> Arc<Envelope> {
+        let raw = &stanza.raw;
+        let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + 48);
+        let from = ("from", Some(self.full.as_str()));
+        match self.lang.as_deref() {
+            Some(lang) if raw.lang().is_none() => restamp(raw, &[from, ("xml:lang", Some(lang))], &mut bytes),
+            _ => restamp(raw, &[from], &mut bytes),
+        }
+        let from = Jid::from(self.full.clone());
+        Arc::new(Envelope { to: stanza.to.clone(), from, kind: stanza.kind, stanza: bytes })
+    }
+
+    /// A request that the server answers, through the extension containers (RFC 6120 §8.4).
+    fn ask<'s>(&'s self, stanza: Stanza<'s>, scope: Scope, out: &'s mut Vec<u8>) -> Step<'s> {
+        let service = &*self.service;
+        let request = Request { stanza: &stanza, scope, from: &self.full, service };
+        let answer = match service.extensions().handle(&request) {
+            Verdict::Answer(answer) => answer,
+            Verdict::Pass => Err(Condition::ServiceUnavailable.into()),
+            Verdict::Later(answer) => {
+                return Step::Wait(Box::pin(async move {
+                    let answer = answer.await;
+                    self.answer(&stanza, answer, out);
+                }));
+            }
+        };
+        self.answer(&stanza, answer, out);
+        Step::Done
+    }
+
+    fn answer(&self, stanza: &Stanza<'_>, answer: Answer, out: &mut Vec<u8>) {
+        let fate = match answer {
+            Ok(payload) => {
+                self.write_result(&stanza.raw, payload.as_ref(), out);
+                Fate::Answered
+            }
+            Err(error) => self.refuse(stanza, error, out),
+        };
+        self.service.metrics().ended(Some(stanza.kind), fate);
+    }
+
+    /// RFC 6120 §8.2.3: the result of an iq, from the address that was asked.
+    fn write_result(&self, request: &RawElement<'_>, payload: Option<&Element>, out: &mut Vec<u8>) {
+        write_reply_header(request, "iq", "result", None, Some(self.full.as_str()), out);
+        match payload {
+            None => out.extend_from_slice(b"/>"),
+            Some(payload) => {
+                out.push(b'>');
+                Writer::new(out, &starling_xml::Scope::client()).tree(payload);
+                out.extend_from_slice(b"</iq>");
+            }
+        }
+    }
+
+    /// Ends the session: the resource is given up, and those who saw it available learn that it is gone.
+    pub async fn end(mut self) {
+        self.service.link().detach(&self.full, self.id);
+        presence::gone(&mut self).await;
+        match self.service.registry().unbind(&self.full, self.id).await {
+            Ok(_) => {}
+            Err(error) => warn!(full = %self.full, %error, "Resource not given up; its lease will end."),
+        }
+        self.service.metrics().sessions.dec();
+    }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong with the store.
+
+use std::{io, path::PathBuf};
+
+use starling_xmpp::jid::BareJid;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's mistake: these accounts are there already. Nothing was written.
+    #[error("{} exists already", first(.0))]
+    Exists(Vec<BareJid>),
+    /// The caller's mistake: there are no such accounts. Nothing was written.
+    #[error("{} does not exist", first(.0))]
+    Missing(Vec<BareJid>),
+    /// A newer release has changed the schema in a way that this one does not know.
+    #[error("the database was written by a newer release (its migration {0} is not known here)")]
+    NewerSchema(i64),
+    /// A migration of this release is not the one that was applied: the program or the database was tampered with.
+    #[error("the database does not fit this program: {0}")]
+    Schema(String),
+    /// Files or folders cannot be used.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database did not do it now: busy, out of connections. A retry is sensible.
+    #[error("the database is busy: {0}")]
+    Busy(sqlx::Error),
+    /// The database failed: full or broken disk, broken file. Somebody has to look.
+    #[error("the database failed: {0}")]
+    Backend(sqlx::Error),
+    /// What is in the database cannot be what this program wrote.
+    #[error("the database holds what cannot be: {0}")]
+    Corrupt(String),
+}
+
+impl Error {
+    /// Whether the same again, later, may succeed without anybody changing anything.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let busy = match &error {
+            sqlx::Error::PoolTimedOut => true,
+            // SQLITE_BUSY and SQLITE_LOCKED, with their extensions in the upper bytes.
+            sqlx::Error::Database(database) => {
+                let code = database.code().and_then(|code| code.parse::<u32>().ok());
+                code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+            }
+            _ => false,
+        };
+        if busy { Self::Busy(error) } else { Self::Backend(error) }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        use sqlx::migrate::MigrateError;
+        match error {
+            MigrateError::VersionMissing(version) => Self::NewerSchema(version),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::Schema(other.to_string()),
+        }
+    }
+}
+
+fn first(accounts: &[BareJid]) -> String {
+    match accounts {
+        [] => "an account".to_owned(),
+        [one] => one.to_string(),
+        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
+    }
+}

@@ -1,0 +1,143 @@
+//! The store in one SQLite file.
+
+mod rows;
+
+use std::{
+    fs::{DirBuilder, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sqlx::{
+    SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use starling_xmpp::{Random, SystemRandom, jid::BareJid, sasl::Credentials};
+
+use crate::{Account, Accounts, Error, PutMode, Store, cache::Cache};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Connections that read at one time. One more waits, up to [`WAIT`].
+const READERS: u32 = 4;
+/// For a connection, and for the file's lock; then [`Error::Busy`].
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Accounts and secrets in one file, in WAL mode, with every commit on disk before it is answered.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// SQLite has one writer at a time: the others wait here, in order, and not in its busy loop.
+    writer: SqlitePool,
+    readers: SqlitePool,
+    cache: Cache,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it: mode 0600, in a folder of mode 0700, which is made as well. Applies what migrations
+    /// are missing.
+    ///
+    /// # Errors
+    /// [`Error::NewerSchema`] if a newer release has been here; [`Error::File`] if files cannot be used.
+    pub async fn open(path: &Path) -> Result<Self, Error> {
+        prepare(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(WAIT);
+        let pool = SqlitePoolOptions::new().acquire_timeout(WAIT).idle_timeout(None).max_lifetime(None);
+        let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
+        MIGRATIONS.run(&writer).await?;
+        let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, readers, cache: Cache::default() })
+    }
+}
+
+/// Nobody but the server's user reads what is in here; SQLite gives its other files the mode of the first.
+fn prepare(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+#[async_trait]
+impl Accounts for SqliteStore {
+    async fn credentials(&self, account: &BareJid) -> Result<Option<Credentials>, Error> {
+        let epoch = match self.cache.get(account.as_str()) {
+            Ok(known) => return Ok(known),
+            Err(epoch) => epoch,
+        };
+        let known = rows::credentials(&self.readers, account.as_str()).await?;
+        self.cache.remember(account.as_str(), known.clone(), epoch);
+        Ok(known)
+    }
+
+    async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<(), Error> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut refused = Vec::new();
+        for account in accounts {
+            let jid = account.jid.as_str();
+            let existed = match mode {
+                PutMode::Replace => rows::exists(&mut transaction, jid).await?,
+                PutMode::Create | PutMode::Upsert => !rows::insert_account(&mut transaction, jid).await?,
+            };
+            match (mode, existed) {
+                (PutMode::Create, true) | (PutMode::Replace, false) => refused.push(account.jid.clone()),
+                (PutMode::Create, false) | (PutMode::Replace, true) | (PutMode::Upsert, _) => {
+                    rows::write_verifiers(&mut transaction, jid, &account.credentials, existed).await?;
+                }
+            }
+        }
+        if !refused.is_empty() {
+            transaction.rollback().await?;
+            return Err(match mode {
+                PutMode::Replace => Error::Missing(refused),
+                PutMode::Create | PutMode::Upsert => Error::Exists(refused),
+            });
+        }
+        transaction.commit().await?;
+        self.cache.forget(accounts.iter().map(|account| account.jid.as_str()));
+        Ok(())
+    }
+
+    async fn remove(&self, account: &BareJid) -> Result<bool, Error> {
+        let removed = rows::remove(&self.writer, account.as_str()).await?;
+        self.cache.forget(std::iter::once(account.as_str()));
+        Ok(removed)
+    }
+
+    async fn list(&self, after: Option<&BareJid>, limit: u32) -> Result<Vec<BareJid>, Error> {
+        rows::list(&self.readers, after.map_or("", |jid| jid.as_str()), limit).await
+    }
+
+    async fn exists(&self, account: &BareJid) -> Result<bool, Error> {
+        let mut connection = self.readers.acquire().await?;
+        rows::exists(&mut connection, account.as_str()).await
+    }
+
+    async fn count(&self) -> Result<u64, Error> {
+        rows::count(&self.readers).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn secret(&self, name: &str, bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut fresh = vec![0; bytes];
+        SystemRandom.fill(&mut fresh);
+        rows::secret(&self.writer, name, &fresh).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // The last to leave folds the write-ahead log into the file.
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,121 @@
+//! The statements.
+
+use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use starling_xmpp::{
+    jid::{self, BareJid},
+    sasl::{Credentials, Verifier},
+};
+
+use crate::Error;
+
+pub(super) async fn credentials(pool: &SqlitePool, jid: &str) -> Result<Option<Credentials>, Error> {
+    // One row for an account without verifiers, so that it is known from one that does not exist.
+    let statement = "SELECT hash, salt, iterations, stored_key, server_key \
+                     FROM account LEFT JOIN verifier USING (jid) WHERE account.jid = ?";
+    let rows = sqlx::query(statement).bind(jid).fetch_all(pool).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut credentials = Credentials::default();
+    for row in &rows {
+        let Some(hash) = row.try_get::<Option<String>, _>(0)? else { continue };
+        let slot = match hash.as_str() {
+            "SHA-1" => &mut credentials.sha1,
+            "SHA-256" => &mut credentials.sha256,
+            "SHA-512" => &mut credentials.sha512,
+            // A newer release may know more.
+            _ => continue,
+        };
+        *slot = Some(verifier(row)?);
+    }
+    Ok(Some(credentials))
+}
+
+fn verifier(row: &SqliteRow) -> Result<Verifier, Error> {
+    let iterations = row.try_get::<i64, _>(2)?;
+    Ok(Verifier {
+        salt: row.try_get(1)?,
+        iterations: u32::try_from(iterations).map_err(|_| Error::Corrupt(format!("{iterations} iterations")))?,
+        stored_key: row.try_get(3)?,
+        server_key: row.try_get(4)?,
+    })
+}
+
+/// `false`: it was there.
+pub(super) async fn insert_account(connection: &mut SqliteConnection, jid: &str) -> Result<bool, Error> {
+    let statement = "INSERT INTO account (jid) VALUES (?) ON CONFLICT DO NOTHING";
+    let done = sqlx::query(statement).bind(jid).execute(connection).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn exists(connection: &mut SqliteConnection, jid: &str) -> Result<bool, Error> {
+    let row = sqlx::query("SELECT 1 FROM account WHERE jid = ?").bind(jid).fetch_optional(connection).await?;
+    Ok(row.is_some())
+}
+
+pub(super) async fn write_verifiers(
+    connection: &mut SqliteConnection,
+    jid: &str,
+    credentials: &Credentials,
+    replaces: bool,
+) -> Result<(), Error> {
+    if replaces {
+        sqlx::query("DELETE FROM verifier WHERE jid = ?").bind(jid).execute(&mut *connection).await?;
+    }
+    let verifiers = [("SHA-1", &credentials.sha1), ("SHA-256", &credentials.sha256), ("SHA-512", &credentials.sha512)];
+    for (hash, verifier) in verifiers {
+        let Some(verifier) = verifier else { continue };
+        let statement = "INSERT INTO verifier (jid, hash, salt, iterations, stored_key, server_key) \
+                         VALUES (?, ?, ?, ?, ?, ?)";
+        sqlx::query(statement)
+            .bind(jid)
+            .bind(hash)
+            .bind(verifier.salt.as_slice())
+            .bind(i64::from(verifier.iterations))
+            .bind(verifier.stored_key.as_slice())
+            .bind(verifier.server_key.as_slice())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn remove(pool: &SqlitePool, jid: &str) -> Result<bool, Error> {
+    let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(pool).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn list(pool: &SqlitePool, after: &str, limit: u32) -> Result<Vec<BareJid>, Error> {
+    let statement = "SELECT jid FROM account WHERE jid > ? ORDER BY jid LIMIT ?";
+    let rows = sqlx::query(statement).bind(after).bind(i64::from(limit)).fetch_all(pool).await?;
+    rows.iter()
+        .map(|row| {
+            let text = row.try_get::<String, _>(0)?;
+            jid::parse_bare(&text).map_err(|_| Error::Corrupt(format!("the account {text:?}")))
+        })
+        .collect()
+}
+
+pub(super) async fn count(pool: &SqlitePool) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT count(*) FROM account").fetch_one(pool).await?;
+    let count = row.try_get::<i64, _>(0)?;
+    u64::try_from(count).map_err(|_| Error::Corrupt(format!("{count} accounts")))
+}
+
+/// The secret that is there, or `fresh`, which is then there.
+pub(super) async fn secret(pool: &SqlitePool, name: &str, fresh: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        .bind(name)
+        .bind(fresh)
+        .execute(&mut *transaction)
+        .await?;
+    let row = sqlx::query("SELECT value FROM secret WHERE name = ?").bind(name).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    let kept: Vec<u8> = row.try_get(0)?;
+    if kept.len() == fresh.len() {
+        Ok(kept)
+    } else {
+        Err(Error::Corrupt(format!("the secret {name:?} of {} bytes", kept.len())))
+    }
+}

@@ -1,0 +1,127 @@
+//! SQLite keeps the rules of every store, and its own.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use starling_store::{Accounts, Error, PutMode, SqliteStore, Store, suite};
+
+#[tokio::test]
+async fn it_keeps_the_rules_of_every_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("starling.sqlite")).await.unwrap();
+    suite::run(&store).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.sqlite");
+    let account = suite::account("juliet@example.com", 7);
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.put(std::slice::from_ref(&account), PutMode::Create).await.unwrap();
+    let secret = store.secret("salt", 32).await.unwrap();
+    store.close().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(store.credentials(&account.jid).await.unwrap(), Some(account.credentials));
+    assert_eq!(store.secret("salt", 32).await.unwrap(), secret);
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("data");
+    let store = SqliteStore::open(&inner.join("starling.sqlite")).await.unwrap();
+    store.put(&[suite::account("juliet@example.com", 7)], PutMode::Create).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    for file in std::fs::read_dir(&inner).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_schema_of_a_newer_release_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.sqlite");
+    SqliteStore::open(&path).await.unwrap().close().await;
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', CURRENT_TIMESTAMP, 1, x'00', 0)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    match SqliteStore::open(&path).await {
+        Err(Error::NewerSchema(9999)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_an_error_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.sqlite");
+    let content = b"this is no database ".repeat(100);
+    std::fs::write(&path, &content).unwrap();
+    assert!(matches!(SqliteStore::open(&path).await, Err(Error::Backend(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), content);
+}
+
+/// The variable that makes this test's own binary the writer that is killed.
+const WRITER: &str = "STARLING_TEST_STORE_WRITER";
+
+#[tokio::test]
+async fn what_was_answered_survives_kill_9() {
+    if let Some(path) = std::env::var_os(WRITER) {
+        return write_until_killed(Path::new(&path)).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.sqlite");
+    let mut known = 0;
+    for round in 1..=3 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "what_was_answered_survives_kill_9", "--nocapture", "--test-threads=1"])
+            .env(WRITER, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut answered = 0;
+        for line in BufReader::new(writer.stdout.take().unwrap()).lines() {
+            if let Some(number) = line.unwrap().strip_prefix("answered ") {
+                answered = number.parse().unwrap();
+                if answered >= known + 40 * round {
+                    writer.kill().unwrap();
+                }
+            }
+        }
+        writer.wait().unwrap();
+        assert!(answered > known, "the writer wrote nothing");
+        let store = SqliteStore::open(&path).await.unwrap();
+        for number in 1..=answered {
+            let account = suite::account(&format!("user{number}@example.com"), (number % 250) as u8);
+            assert_eq!(store.credentials(&account.jid).await.unwrap(), Some(account.credentials), "{number}");
+        }
+        known = store.count().await.unwrap();
+        assert!(known >= answered);
+        store.close().await;
+        let options = SqliteConnectOptions::new().filename(&path);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let verdict = sqlx::query("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(verdict.get::<String, _>(0), "ok");
+    }
+}
+
+async fn write_until_killed(path: &Path) {
+    let store = SqliteStore::open(path).await.unwrap();
+    for number in store.count().await.unwrap() + 1..100_000 {
+        let account = suite::account(&format!("user{number}@example.com"), (number % 250) as u8);
+        store.put(&[account], PutMode::Create).await.unwrap();
+        println!("answered {number}");
+    }
+}
