@@ -1,1 +1,112 @@
-//! Filled by its author.
+//! The settings: their types, defaults and documentation, from which the reference and the names of environment
+//! variables are made. Used by the daemon, and by the operator, which writes them.
+//!
+//! ```text
+//!   defaults ──► file (TOML) ──► environment (STARLING_…) ──► Settings ──► check() ──► the daemon's parts
+//!                                        ▲
+//!                     schema of Settings ┴──► reference(), default_toml()
+//! ```
+
+mod environment;
+mod limit;
+mod reference;
+mod schema;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use crate::{
+    limit::Limit,
+    reference::{default_toml, reference},
+    tree::{
+        Auth, C2s, C2sLimits, Certificate, Conflict, DirectTls, Http, Log, LogFormat, ProxyProtocol, Session, Settings,
+        StartTls, Tls,
+    },
+};
+
+/// Why there are no settings: always to be mended by whoever wrote them.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML, or holds what is no setting; says where.
+    #[error("{}: {reason}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// An environment variable that looks like a setting and is none.
+    #[error("{name}: no such setting; did you mean {nearest}?")]
+    UnknownVariable {
+        /// As it is set.
+        name: String,
+        /// The most similar name of a setting.
+        nearest: String,
+    },
+    /// An environment variable whose value is not of its setting's type.
+    #[error("{name}: {reason}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Values that cannot be.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Values(Vec<Problem>),
+}
+
+/// A setting whose value cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, by its path: `c2s.limits.depth`.
+    pub key: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.key, self.reason)
+    }
+}
+
+impl Settings {
+    /// Reads the file, if there is one, puts the environment over it, and checks the values. Of `environment`, only names
+    /// that begin with `STARLING_` count.
+    ///
+    /// # Errors
+    /// What is to be mended, with its place.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let mut table = match file {
+            Some(path) => read(path)?,
+            None => toml::Table::new(),
+        };
+        environment::apply(&mut table, environment)?;
+        let settings: Self = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            let name = environment::name_of(&error.path().to_string());
+            Error::Variable { name, reason: error.into_inner().message().to_owned() }
+        })?;
+        let problems = settings.problems();
+        if problems.is_empty() { Ok(settings) } else { Err(Error::Values(problems)) }
+    }
+}
+
+/// The file's own mistakes are told with their line.
+fn read(path: &Path) -> Result<toml::Table, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let wrong = |error: toml::de::Error| Error::File { path: path.to_owned(), reason: error.to_string() };
+    toml::from_str::<Settings>(&text).map_err(wrong)?;
+    toml::from_str(&text).map_err(wrong)
+}

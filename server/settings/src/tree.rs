@@ -1,0 +1,333 @@
+//! The settings themselves. Their documentation is what the reference says.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Limit, Problem};
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The folder for everything that must last. Made with mode 0700 if it is missing; relative to the working folder.
+    pub data: PathBuf,
+    /// The domains that are served. The first is named to clients that ask for none.
+    pub domains: Vec<String>,
+    /// Accounts of administrators, as bare JIDs.
+    pub admins: Vec<String>,
+    /// Logs, on standard error.
+    pub log: Log,
+    /// The HTTP port: `/metrics`, `/healthz`, `/readyz`.
+    pub http: Http,
+    /// Certificates.
+    pub tls: Tls,
+    /// Log-in.
+    pub auth: Auth,
+    /// Client connections.
+    pub c2s: C2s,
+    /// Sessions.
+    pub session: Session,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: "data".into(),
+            domains: vec!["localhost".to_owned()],
+            admins: Vec::new(),
+            log: Log::default(),
+            http: Http::default(),
+            tls: Tls::default(),
+            auth: Auth::default(),
+            c2s: C2s::default(),
+            session: Session::default(),
+        }
+    }
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `human` or `json`.
+    pub format: LogFormat,
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where to listen: address and port. Empty: nowhere.
+    pub listen: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:5280".to_owned() }
+    }
+}
+
+/// TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM files, one pair for each certificate: `[{ certificate = "…", key = "…" }]`. A client gets the one for the name
+    /// that it asks for, else the first. Changed files are taken up at once. With none, the server makes a self-signed
+    /// certificate under `<data>/tls`.
+    pub certificates: Vec<Certificate>,
+}
+
+/// The files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct Certificate {
+    /// The certificate, and behind it those that sign it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Log-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// SASL mechanisms offered over TLS, the strongest first.
+    pub mechanisms: Vec<String>,
+    /// SASL mechanisms offered without TLS. Only for tests and for networks that are encrypted otherwise.
+    pub mechanisms_without_tls: Vec<String>,
+    /// Rounds of PBKDF2 for new passwords, 4096 to 10000000. More makes stolen verifiers harder to use, and log-in
+    /// slower, for clients alone.
+    pub iterations: u32,
+    /// Attempts to log in on one connection.
+    pub max_attempts: u32,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        let mechanisms = [
+            "SCRAM-SHA-512-PLUS",
+            "SCRAM-SHA-256-PLUS",
+            "SCRAM-SHA-1-PLUS",
+            "SCRAM-SHA-512",
+            "SCRAM-SHA-256",
+            "SCRAM-SHA-1",
+            "PLAIN",
+        ];
+        Self {
+            mechanisms: mechanisms.map(str::to_owned).to_vec(),
+            mechanisms_without_tls: Vec::new(),
+            iterations: 10_000,
+            max_attempts: 3,
+        }
+    }
+}
+
+/// Client connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct C2s {
+    /// Streams that begin in the clear.
+    pub starttls: StartTls,
+    /// Streams that are encrypted from the first byte (XEP-0368).
+    pub direct_tls: DirectTls,
+    /// Load balancers that say whose connection they forward.
+    pub proxy_protocol: ProxyProtocol,
+    /// Bounds. What can be switched off takes `"off"`.
+    pub limits: C2sLimits,
+    /// Seconds that a stop waits for clients to take what is left for them.
+    pub stop_grace: u32,
+}
+
+impl Default for C2s {
+    fn default() -> Self {
+        Self {
+            starttls: StartTls::default(),
+            direct_tls: DirectTls::default(),
+            proxy_protocol: ProxyProtocol::default(),
+            limits: C2sLimits::default(),
+            stop_grace: 10,
+        }
+    }
+}
+
+/// STARTTLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartTls {
+    /// Where to listen: addresses and ports.
+    pub listen: Vec<String>,
+    /// Whether clients must use TLS before they log in.
+    pub required: bool,
+}
+
+impl Default for StartTls {
+    fn default() -> Self {
+        Self { listen: vec!["127.0.0.1:5222".to_owned()], required: true }
+    }
+}
+
+/// Direct TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DirectTls {
+    /// Where to listen: addresses and ports.
+    pub listen: Vec<String>,
+}
+
+impl Default for DirectTls {
+    fn default() -> Self {
+        Self { listen: vec!["127.0.0.1:5223".to_owned()] }
+    }
+}
+
+/// PROXY protocol, versions 1 and 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxyProtocol {
+    /// Networks (`10.0.0.0/8`, `fd00::/8`) whose connections must begin with a PROXY header. Nobody else's header is
+    /// looked at.
+    pub trusted: Vec<String>,
+}
+
+/// Bounds of client connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct C2sLimits {
+    /// Seconds from the connection to the bound resource.
+    pub authentication_time: u32,
+    /// Bytes of one element before log-in.
+    pub stanza_bytes_before_login: u32,
+    /// Bytes of one stanza. RFC 6120 asks for 10000 at least.
+    pub stanza_bytes: u32,
+    /// Elements inside each other in one stanza.
+    pub depth: u32,
+    /// Attributes of one element.
+    pub attributes: u32,
+    /// Connections of this process.
+    pub connections: Limit,
+    /// Connections from one IPv4 address or IPv6 /64.
+    pub connections_per_address: Limit,
+    /// Connections taken per second by each listener; more wait.
+    pub accept_per_second: Limit,
+    /// Connections taken at once before that rate counts.
+    pub accept_burst: u32,
+    /// Failed log-ins per minute from one address, after which it is turned away for the rest of the minute.
+    pub failed_logins_per_address: Limit,
+    /// Failed log-ins per minute for one account, wherever they come from, after which nobody logs in to it for the rest
+    /// of the minute.
+    pub failed_logins_per_account: Limit,
+    /// Bytes per second read from one client; it is slowed down to that.
+    pub bytes_per_second: Limit,
+    /// Bytes read at once before that rate counts.
+    pub bytes_burst: u32,
+    /// Stanzas that may wait for one client; a sender is told `resource-constraint` for more.
+    pub queue_stanzas: u32,
+    /// Bytes of them.
+    pub queue_bytes: u32,
+    /// Seconds that a client may take nothing of what is written to it.
+    pub write_timeout: u32,
+}
+
+impl Default for C2sLimits {
+    fn default() -> Self {
+        Self {
+            authentication_time: 30,
+            stanza_bytes_before_login: 10_000,
+            stanza_bytes: 262_144,
+            depth: 64,
+            attributes: 64,
+            connections: Limit::at(100_000),
+            connections_per_address: Limit::at(100),
+            accept_per_second: Limit::at(500),
+            accept_burst: 1_000,
+            failed_logins_per_address: Limit::at(20),
+            failed_logins_per_account: Limit::at(100),
+            bytes_per_second: Limit::at(65_536),
+            bytes_burst: 1_048_576,
+            queue_stanzas: 1_000,
+            queue_bytes: 4_194_304,
+            write_timeout: 60,
+        }
+    }
+}
+
+/// Sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// What happens to a resource that is asked for while it is in use: `replace` (the older session ends), `refuse` (the
+    /// newer gets an error) or `rename` (the newer gets another resource).
+    pub conflict: Conflict,
+    /// Resources of one account at a time.
+    pub resources_per_account: u32,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { conflict: Conflict::Replace, resources_per_account: 16 }
+    }
+}
+
+/// RFC 6120 §7.7.2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Conflict {
+    /// The older session ends.
+    Replace,
+    /// The newer gets an error.
+    Refuse,
+    /// The newer gets another resource.
+    Rename,
+}
+
+impl Settings {
+    /// What can be told without knowing XMPP or sockets: numbers out of their range, lists that are empty.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut demand = |holds: bool, key, reason: &str| {
+            if !holds {
+                problems.push(Problem { key, reason: reason.to_owned() });
+            }
+        };
+        let limits = &self.c2s.limits;
+        demand(!self.domains.is_empty(), "domains", "at least one is needed");
+        demand((4_096..=10_000_000).contains(&self.auth.iterations), "auth.iterations", "not from 4096 to 10000000");
+        demand(self.auth.max_attempts > 0, "auth.max_attempts", "not 1 or more");
+        demand(limits.authentication_time > 0, "c2s.limits.authentication_time", "not 1 or more");
+        demand(limits.stanza_bytes >= 10_000, "c2s.limits.stanza_bytes", "RFC 6120 section 13.12 asks for 10000 or more");
+        demand(limits.stanza_bytes <= 1 << 30, "c2s.limits.stanza_bytes", "more than 1 GiB");
+        demand(limits.stanza_bytes_before_login >= 4_096, "c2s.limits.stanza_bytes_before_login", "not 4096 or more");
+        demand(limits.depth >= 8, "c2s.limits.depth", "not 8 or more");
+        demand(limits.attributes >= 16, "c2s.limits.attributes", "not 16 or more");
+        demand(limits.accept_burst > 0, "c2s.limits.accept_burst", "not 1 or more");
+        demand(limits.bytes_burst > 0, "c2s.limits.bytes_burst", "not 1 or more");
+        demand(limits.queue_stanzas > 0, "c2s.limits.queue_stanzas", "not 1 or more");
+        demand(limits.queue_bytes > 0, "c2s.limits.queue_bytes", "not 1 or more");
+        demand(limits.write_timeout > 0, "c2s.limits.write_timeout", "not 1 or more");
+        demand(self.session.resources_per_account > 0, "session.resources_per_account", "not 1 or more");
+        problems
+    }
+}
