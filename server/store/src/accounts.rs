@@ -17,9 +17,9 @@ pub struct Account {
 /// What writing an account takes for granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutMode {
-    /// It does not exist yet: otherwise [`Error::Exists`].
+    /// It does not exist yet; those that do are left out.
     Create,
-    /// It exists: otherwise [`Error::Missing`].
+    /// It exists; those that do not are left out.
     Replace,
     /// Either.
     Upsert,
@@ -31,8 +31,9 @@ pub trait Accounts: Send + Sync + 'static {
     /// What is kept of the account's password; `None`: there is no such account. Takes no longer where there is none.
     async fn credentials(&self, account: &BareJid) -> Result<Option<Credentials>, Error>;
 
-    /// Writes accounts in one transaction: all of them, or none and an error.
-    async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<(), Error>;
+    /// Writes accounts in one transaction. Returns the positions, rising, of those that the mode leaves out; the others
+    /// are on disk then.
+    async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<Vec<usize>, Error>;
 
     /// Removes an account with all that hangs on it. `false`: there was none.
     async fn remove(&self, account: &BareJid) -> Result<bool, Error>;

@@ -2,18 +2,10 @@
 
 use std::{io, path::PathBuf};
 
-use starling_xmpp::jid::BareJid;
-
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The caller's mistake: these accounts are there already. Nothing was written.
-    #[error("{} exists already", first(.0))]
-    Exists(Vec<BareJid>),
-    /// The caller's mistake: there are no such accounts. Nothing was written.
-    #[error("{} does not exist", first(.0))]
-    Missing(Vec<BareJid>),
     /// A newer release has changed the schema in a way that this one does not know.
     #[error("the database was written by a newer release (its migration {0} is not known here)")]
     NewerSchema(i64),
@@ -70,13 +62,5 @@ impl From<sqlx::migrate::MigrateError> for Error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             other => Self::Schema(other.to_string()),
         }
-    }
-}
-
-fn first(accounts: &[BareJid]) -> String {
-    match accounts {
-        [] => "an account".to_owned(),
-        [one] => one.to_string(),
-        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
     }
 }

@@ -79,32 +79,25 @@ impl Accounts for SqliteStore {
         Ok(known)
     }
 
-    async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<(), Error> {
+    async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<Vec<usize>, Error> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut refused = Vec::new();
-        for account in accounts {
+        let mut left_out = Vec::new();
+        for (position, account) in accounts.iter().enumerate() {
             let jid = account.jid.as_str();
             let existed = match mode {
                 PutMode::Replace => rows::exists(&mut transaction, jid).await?,
                 PutMode::Create | PutMode::Upsert => !rows::insert_account(&mut transaction, jid).await?,
             };
             match (mode, existed) {
-                (PutMode::Create, true) | (PutMode::Replace, false) => refused.push(account.jid.clone()),
+                (PutMode::Create, true) | (PutMode::Replace, false) => left_out.push(position),
                 (PutMode::Create, false) | (PutMode::Replace, true) | (PutMode::Upsert, _) => {
                     rows::write_verifiers(&mut transaction, jid, &account.credentials, existed).await?;
                 }
             }
         }
-        if !refused.is_empty() {
-            transaction.rollback().await?;
-            return Err(match mode {
-                PutMode::Replace => Error::Missing(refused),
-                PutMode::Create | PutMode::Upsert => Error::Exists(refused),
-            });
-        }
         transaction.commit().await?;
         self.cache.forget(accounts.iter().map(|account| account.jid.as_str()));
-        Ok(())
+        Ok(left_out)
     }
 
     async fn remove(&self, account: &BareJid) -> Result<bool, Error> {
