@@ -242,7 +242,7 @@ impl<'a> Child<'a> {
 
     /// The first child of this name and namespace.
     #[must_use]
-    pub fn child(&self, name: &str, namespace: &str) -> Option<Child<'a>> {
+    pub fn child(&self, name: &str, namespace: &str) -> Option<Self> {
         self.children().find(|child| child.is(name, namespace))
     }
 
