@@ -28,3 +28,11 @@ pub use crate::{
     listener::Role,
     server::{C2s, Error, Parts},
 };
+
+/// Registers what this crate counts, for documentation.
+///
+/// # Errors
+/// If a name is taken.
+pub fn register_metrics(registry: &prometheus::Registry) -> prometheus::Result<()> {
+    metrics::Metrics::new(registry).map(drop)
+}

@@ -238,12 +238,16 @@ impl LogIn {
 
     /// RFC 6120 §5.4.3.
     async fn start_tls(&mut self) -> Result<Next, End> {
-        // What came behind `<starttls/>` in the clear would be taken for what came under TLS.
-        if self.input.len() > self.at {
+        // What came behind `<starttls/>` in the clear would be taken for what came under TLS. White space says nothing,
+        // and some clients end each element with a new line.
+        let behind = self.input.get(self.at..).unwrap_or_default();
+        if !behind.iter().all(u8::is_ascii_whitespace) {
             self.outbound.own().clear();
             let text = "data between <starttls/> and the TLS handshake";
             return Err(StreamError::with_text(StreamCondition::PolicyViolation, text).into());
         }
+        self.input.clear();
+        self.at = 0;
         self.flush().await?;
         self.handshake().await?;
         self.reader.restart();

@@ -1,1 +1,30 @@
-//! Filled by its author.
+//! `starlingd`: every role of Starling in one program. The binary is a thin shell around this library, which others can
+//! use to run a server inside of a process of their own.
+//!
+//! ```text
+//!   file, environment ──► settings ──► parts (typed, checked)
+//!                                        │
+//!   main ──► cli ──┬── run ──► Server: lock · store · certificates · session · c2s · admin socket · HTTP
+//!                  ├── user …  ──► accounts: the running server by its admin socket, else the store under the lock
+//!                  ├── config … ─► settings' own reference
+//!                  └── metrics ──► the metrics' reference
+//! ```
+//!
+//! Started in that order; stopped in the reverse one (`server.rs`).
+
+mod accept;
+mod accounts;
+mod admin;
+pub mod cli;
+mod data;
+mod error;
+mod http;
+mod metrics;
+mod parts;
+mod readiness;
+mod self_signed;
+mod server;
+mod telemetry;
+
+pub use error::{Error, Result, Source};
+pub use server::Server;

@@ -88,6 +88,6 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _: std::fmt::Result = out.write_fmt(text);
+    // A String takes everything.
+    out.write_fmt(text).unwrap_or_default();
 }

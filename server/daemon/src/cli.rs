@@ -1,0 +1,104 @@
+//! The command line.
+
+mod import;
+mod run;
+mod user;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use starling_settings::Settings;
+use tokio::runtime;
+
+use crate::{Error, Result, metrics, parts::Parts};
+
+/// An XMPP server.
+///
+/// Exit codes: 0 done; 1 something failed; 2 the settings or the arguments are to be mended.
+#[derive(Debug, Parser)]
+#[command(name = "starlingd", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The settings' file. Environment variables override it: see `starlingd config reference`.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT. SIGHUP reads the certificates again.
+    Run,
+    /// Accounts. Works while the server runs, and while it does not.
+    #[command(subcommand)]
+    User(user::Command),
+    /// The settings.
+    #[command(subcommand)]
+    Config(Config),
+    /// What `/metrics` shows, as Markdown.
+    Metrics,
+}
+
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Say what is wrong with the settings, if anything is.
+    Check,
+    /// A file with every setting at its default.
+    Default,
+    /// Every setting, its variable, default and meaning, as Markdown.
+    Reference,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("starlingd: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute(arguments: Arguments) -> Result<ExitCode> {
+    let settings = || {
+        // Names and values that are not Unicode cannot be settings.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Ok::<_, Error>(Settings::load(arguments.config.as_deref(), environment)?)
+    };
+    match arguments.command {
+        Command::Run => run::run(&settings()?),
+        Command::User(command) => {
+            let settings = settings()?;
+            let parts = Parts::new(&settings)?;
+            let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
+            runtime.block_on(user::run(command, &settings, &parts))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(Config::Check) => {
+            Parts::new(&settings()?)?;
+            println!("The settings are good.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(Config::Default) => {
+            print!("{}", starling_settings::default_toml());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config(Config::Reference) => {
+            print!("{}", starling_settings::reference());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Metrics => {
+            let registry = metrics::registry()?;
+            starling_session::Metrics::new(&registry)?;
+            starling_c2s::register_metrics(&registry)?;
+            print!("{}", metrics::reference(&registry));
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
