@@ -65,9 +65,8 @@ pub fn main() -> ExitCode {
 fn execute(arguments: Arguments) -> Result<ExitCode> {
     let settings = || {
         // Names and values that are not Unicode cannot be settings.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
+        let environment =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Ok::<_, Error>(Settings::load(arguments.config.as_deref(), environment)?)
     };
     match arguments.command {

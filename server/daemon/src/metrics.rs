@@ -18,7 +18,10 @@ pub(crate) use process::ProcessCollector;
 pub(crate) fn registry() -> Result<Registry> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
-    let build = IntGaugeVec::new(Opts::new("starling_build_info", "Always 1; the label says which release runs"), &["version"])?;
+    let build = IntGaugeVec::new(
+        Opts::new("starling_build_info", "Always 1; the label says which release runs"),
+        &["version"],
+    )?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     registry.register(Box::new(build))?;
     Ok(registry)
@@ -63,7 +66,8 @@ mod tests {
     #[test]
     fn the_reference_names_every_metric_once_with_type_and_help() {
         let reference = reference(&registry().unwrap());
-        let rows: Vec<&str> = reference.lines().filter(|line| line.starts_with("| `process_cpu_seconds_total`")).collect();
+        let rows: Vec<&str> =
+            reference.lines().filter(|line| line.starts_with("| `process_cpu_seconds_total`")).collect();
         assert_eq!(rows.len(), 1, "{reference}");
         assert!(rows[0].contains("| counter |"), "{reference}");
         assert!(reference.contains("| `starling_build_info` | gauge | `version` |"), "{reference}");

@@ -37,12 +37,7 @@ pub(crate) struct Parts {
 struct Problems(Vec<Problem>);
 
 impl Problems {
-    fn each<T>(
-        &mut self,
-        key: &'static str,
-        values: &[String],
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
+    fn each<T>(&mut self, key: &'static str, values: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut parsed = Vec::new();
         for value in values {
             match parse(value) {
@@ -67,7 +62,8 @@ impl Parts {
         let domains = problems.each("domains", &settings.domains, domain);
         let bare = |text: &str| jid::parse_bare(text).map_err(|error| error.to_string());
         let _admins: Vec<BareJid> = problems.each("admins", &settings.admins, bare);
-        let http: Vec<String> = Some(settings.http.listen.clone()).filter(|listen| !listen.is_empty()).into_iter().collect();
+        let http: Vec<String> =
+            Some(settings.http.listen.clone()).filter(|listen| !listen.is_empty()).into_iter().collect();
         let http = problems.each("http.listen", &http, address);
         let starttls = problems.each("c2s.starttls.listen", &settings.c2s.starttls.listen, address);
         let direct_tls = problems.each("c2s.direct_tls.listen", &settings.c2s.direct_tls.listen, address);

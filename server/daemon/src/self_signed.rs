@@ -74,8 +74,9 @@ fn key_pair(path: &Path) -> Result<KeyPair, Box<dyn std::error::Error + Send + S
             if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
                 fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
             }
-            KeyPair::from_pem(&pem)
-                .map_err(|error| format!("this is no private key ({error}); remove the file to have a new one made").into())
+            KeyPair::from_pem(&pem).map_err(|error| {
+                format!("this is no private key ({error}); remove the file to have a new one made").into()
+            })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let pair = KeyPair::generate()?;
@@ -101,7 +102,12 @@ fn names(domains: &[String]) -> Result<BTreeSet<String>, Box<dyn std::error::Err
         .collect()
 }
 
-fn make(pair: &KeyPair, names: &BTreeSet<String>, now: SystemTime, not_after: SystemTime) -> Result<String, rcgen::Error> {
+fn make(
+    pair: &KeyPair,
+    names: &BTreeSet<String>,
+    now: SystemTime,
+    not_after: SystemTime,
+) -> Result<String, rcgen::Error> {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let since_epoch = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
@@ -128,14 +134,15 @@ impl Held {
     fn read(pem: &[u8]) -> Option<Self> {
         let (_, pem) = parse_x509_pem(pem).ok()?;
         let certificate = pem.parse_x509().ok()?;
-        let names = certificate.subject_alternative_name().ok()??.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
-                _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
-            },
-            _ => None,
-        });
+        let names =
+            certificate.subject_alternative_name().ok()??.value.general_names.iter().filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => match bytes.len() {
+                    4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+                    _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+                },
+                _ => None,
+            });
         let not_after = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
         Some(Self {
             names: names.collect(),

@@ -162,8 +162,9 @@ async fn certificates(
     } else {
         parts.certificates.clone()
     };
-    let certificates =
-        tokio::task::spawn_blocking(move || Certificates::open(files)).await.map_err(|error| Error::Logs(error.into()))?;
+    let certificates = tokio::task::spawn_blocking(move || Certificates::open(files))
+        .await
+        .map_err(|error| Error::Logs(error.into()))?;
     let certificates = certificates.map_err(Error::Tls)?;
     certificates.watch(tasks, stop.clone()).map_err(Error::Tls)?;
     Ok(certificates)
@@ -188,12 +189,7 @@ fn renew(folder: PathBuf, domains: Vec<String>, mut at: SystemTime, tasks: &Task
     });
 }
 
-async fn c2s(
-    parts: &Parts,
-    store: &Arc<SqliteStore>,
-    certificates: &Certificates,
-    metrics: &Metrics,
-) -> Result<C2s> {
+async fn c2s(parts: &Parts, store: &Arc<SqliteStore>, certificates: &Certificates, metrics: &Metrics) -> Result<C2s> {
     let secret = store.secret("fake-salt-key", FAKE_SALT_KEY).await?;
     let mut fake_salt_key = [0; FAKE_SALT_KEY];
     fake_salt_key.copy_from_slice(&secret);

@@ -25,7 +25,8 @@ pub(crate) fn start(format: Format, filter: &str) -> Result<()> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_timer(SystemTime);
     match format {
         Format::Human => {
-            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let colours =
+                io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             builder.compact().with_ansi(colours).try_init()
         }
         Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

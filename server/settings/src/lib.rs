@@ -85,10 +85,7 @@ impl Settings {
     ///
     /// # Errors
     /// What is to be mended, with its place.
-    pub fn load(
-        file: Option<&Path>,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Error> {
+    pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
         let mut table = match file {
             Some(path) => read(path)?,
             None => toml::Table::new(),

@@ -317,7 +317,11 @@ impl Settings {
         demand((4_096..=10_000_000).contains(&self.auth.iterations), "auth.iterations", "not from 4096 to 10000000");
         demand(self.auth.max_attempts > 0, "auth.max_attempts", "not 1 or more");
         demand(limits.authentication_time > 0, "c2s.limits.authentication_time", "not 1 or more");
-        demand(limits.stanza_bytes >= 10_000, "c2s.limits.stanza_bytes", "RFC 6120 section 13.12 asks for 10000 or more");
+        demand(
+            limits.stanza_bytes >= 10_000,
+            "c2s.limits.stanza_bytes",
+            "RFC 6120 section 13.12 asks for 10000 or more",
+        );
         demand(limits.stanza_bytes <= 1 << 30, "c2s.limits.stanza_bytes", "more than 1 GiB");
         demand(limits.stanza_bytes_before_login >= 4_096, "c2s.limits.stanza_bytes_before_login", "not 4096 or more");
         demand(limits.depth >= 8, "c2s.limits.depth", "not 8 or more");

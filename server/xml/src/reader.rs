@@ -72,6 +72,8 @@ pub struct Reader {
 enum State {
     /// Before the stream's opening tag.
     Prolog,
+    /// The same, and white space may come before the XML declaration: the end of the stream before.
+    Restarted,
     /// Inside of the stream.
     Open,
     /// The opening tag was `<stream:stream/>`: its closing follows.
@@ -113,9 +115,10 @@ impl Reader {
         self.limits = limits.held();
     }
 
-    /// Begins a new stream on the same connection (RFC 6120 §4.3.3). What was half read is forgotten.
+    /// Begins a new stream on the same connection (RFC 6120 §4.3.3). What was half read is forgotten. White space that comes
+    /// first belongs to the stream before: some clients end each element with a new line.
     pub fn restart(&mut self) {
-        self.state = State::Prolog;
+        self.state = State::Restarted;
         self.partial = None;
     }
 
@@ -139,6 +142,14 @@ impl Reader {
             State::Closing => {
                 self.state = State::Ended(Error::Ended);
                 return Ok(Some(Frame::Close));
+            }
+            State::Restarted => {
+                skip_space(input);
+                if input.is_empty() {
+                    return Ok(None);
+                }
+                self.state = State::Prolog;
+                self.find_header(input).map(|found| found.map(|found| (found, None)))
             }
             State::Prolog => self.find_header(input).map(|found| found.map(|found| (found, None))),
             State::Open => self.find_frame(input).map(|found| found.map(|(found, kind)| (found, Some(kind)))),
@@ -208,8 +219,7 @@ impl Reader {
     fn find_frame<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<(Found<'a>, Kind)>, Error> {
         let limits = self.limits;
         let Some(partial) = &mut self.partial else {
-            let space = input.iter().position(|byte| !tag::is_space(*byte)).unwrap_or(input.len());
-            *input = input.get(space..).unwrap_or_default();
+            skip_space(input);
             match input.first() {
                 None => return Ok(None),
                 Some(b'<') => {}
@@ -241,6 +251,11 @@ impl Reader {
         self.outline = std::mem::take(&mut partial.checker).into_outline();
         Ok(Some((Found::Collected, kind)))
     }
+}
+
+fn skip_space(input: &mut &[u8]) {
+    let space = input.iter().position(|byte| !tag::is_space(*byte)).unwrap_or(input.len());
+    *input = input.get(space..).unwrap_or_default();
 }
 
 /// Reads one whole element that stands in `scope`.

@@ -42,7 +42,8 @@ impl AdminClient {
         });
         // The address is only a form: the connector knows the way.
         let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector(connector).await.map_err(|error| Error::Admin(error.to_string()))?;
+        let channel =
+            endpoint.connect_with_connector(connector).await.map_err(|error| Error::Admin(error.to_string()))?;
         Ok(Some(Self(admin_client::AdminClient::new(channel).max_encoding_message_size(MESSAGE_BYTES))))
     }
 

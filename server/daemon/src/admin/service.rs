@@ -73,8 +73,8 @@ impl admin_server::Admin for Admin {
         &self,
         request: Request<RemoveAccountRequest>,
     ) -> Result<Response<RemoveAccountResponse>, Status> {
-        let account = jid::parse_bare(&request.into_inner().jid)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let account =
+            jid::parse_bare(&request.into_inner().jid).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let removed = self.store.remove(&account).await.map_err(failed)?;
         if removed {
             self.end_streams(&account, StreamCondition::NotAuthorized, "the account was removed").await;
@@ -100,7 +100,8 @@ impl admin_server::Admin for Admin {
             loop {
                 let page = store.list(after.as_ref(), PAGE).await.map_err(failed);
                 let last = page.as_ref().ok().and_then(|page| page.last().cloned());
-                let page = page.map(|page| ListAccountsResponse { jids: page.iter().map(ToString::to_string).collect() });
+                let page =
+                    page.map(|page| ListAccountsResponse { jids: page.iter().map(ToString::to_string).collect() });
                 if pages.send(page).await.is_err() || last.is_none() {
                     return;
                 }

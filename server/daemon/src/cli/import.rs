@@ -98,7 +98,8 @@ async fn write(
         if batch.len() + PORTION > TRANSACTION || is_last {
             let left_out = accounts.put(&batch, mode).await?;
             written += batch.len() - left_out.len();
-            existing.extend(left_out.iter().filter_map(|position| batch.get(*position)).map(|account| account.jid.clone()));
+            existing
+                .extend(left_out.iter().filter_map(|position| batch.get(*position)).map(|account| account.jid.clone()));
             bar.inc(batch.len() as u64);
             batch.clear();
         }

@@ -46,15 +46,7 @@ impl ProcessCollector {
     }
 
     fn all(&self) -> [&dyn Collector; 7] {
-        [
-            &self.cpu,
-            &self.resident,
-            &self.virtual_size,
-            &self.threads,
-            &self.open_fds,
-            &self.max_fds,
-            &self.start_time,
-        ]
+        [&self.cpu, &self.resident, &self.virtual_size, &self.threads, &self.open_fds, &self.max_fds, &self.start_time]
     }
 
     fn refresh(&self) {

@@ -255,3 +255,24 @@ fn time_is_linear_in_one_byte_reads() {
         assert_eq!(frames(stream.as_bytes(), 1, limits).unwrap().len(), 2);
     }
 }
+
+#[test]
+fn white_space_before_a_restarted_stream_belongs_to_the_one_before() {
+    let mut reader = Reader::new(Limits::default());
+    for (index, header) in ["<?xml version='1.0'?><stream>", "\n <?xml version='1.0'?><stream>"].into_iter().enumerate()
+    {
+        for size in [1, 100] {
+            if index > 0 || size > 1 {
+                reader.restart();
+            }
+            let mut opened = 0;
+            for mut piece in header.as_bytes().chunks(size) {
+                while let Some(frame) = reader.read(&mut piece).unwrap() {
+                    assert!(matches!(frame, Frame::Open(_)));
+                    opened += 1;
+                }
+            }
+            assert_eq!(opened, 1);
+        }
+    }
+}

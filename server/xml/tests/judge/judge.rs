@@ -10,7 +10,7 @@ use starling_xml::{Error, Frame, Limits, RawElement, Reader, parse};
 
 /// Why one of the two may refuse what the other takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowed {
+pub(crate) enum Allowed {
     /// XMPP has no text between first-level elements (RFC 6120 §4.4); XML has.
     TextBetweenStanzas,
     /// One of our limits; XML has none.
@@ -29,20 +29,20 @@ pub enum Allowed {
 
 /// What was found in a stream.
 #[derive(Debug, PartialEq)]
-pub struct Found<E> {
+pub(crate) struct Found<E> {
     /// The stream's opening tag, without content.
-    pub header: Option<Element>,
+    pub(crate) header: Option<Element>,
     /// The first-level elements that came whole.
-    pub elements: Vec<Element>,
+    pub(crate) elements: Vec<Element>,
     /// Whether the stream was closed (`Ok(true)`), stopped short, or was refused.
-    pub end: Result<bool, E>,
+    pub(crate) end: Result<bool, E>,
 }
 
 /// Compares the two on one stream. What they agree on, or the difference.
 ///
 /// # Panics
 /// If they differ and may not.
-pub fn compare(stream: &[u8]) -> (Found<Error>, Option<Allowed>) {
+pub(crate) fn compare(stream: &[u8]) -> (Found<Error>, Option<Allowed>) {
     let ours = ours(stream, stream.len());
     let judge = judge(stream);
     let allowed = allowed(&ours, &judge, stream);
@@ -91,7 +91,7 @@ fn allowed(ours: &Found<Error>, judge: &Found<rxml::Error>, stream: &[u8]) -> Op
 ///
 /// # Panics
 /// If what it says of an element contradicts itself.
-pub fn ours(stream: &[u8], size: usize) -> Found<Error> {
+pub(crate) fn ours(stream: &[u8], size: usize) -> Found<Error> {
     let mut reader = Reader::new(Limits::default());
     let mut found = Found { header: None, elements: Vec::new(), end: Ok(false) };
     for mut piece in stream.chunks(size.max(1)) {
@@ -173,14 +173,12 @@ fn prepared(stream: &[u8]) -> Vec<u8> {
 }
 
 fn options(length: usize) -> Options {
-    let mut options = Options::default();
     // Above all that may be in the stream.
-    options.max_token_length = length + 16;
-    options
+    Options { max_token_length: length + 16, ..Options::default() }
 }
 
 /// What the judge finds.
-pub fn judge(stream: &[u8]) -> Found<rxml::Error> {
+pub(crate) fn judge(stream: &[u8]) -> Found<rxml::Error> {
     let stream = prepared(stream);
     let mut input = &stream[..];
     let mut parser = Parser::with_options(options(stream.len()));
