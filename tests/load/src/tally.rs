@@ -1,0 +1,98 @@
+//! The counting of messages: what was lost, doubled, or came out of order.
+
+use std::time::Duration;
+
+/// One direction of one pair.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) doubled: u64,
+    pub(crate) disordered: u64,
+    pub(crate) errors: u64,
+    seen: Vec<u64>,
+    last: Option<u64>,
+    latencies: Vec<Duration>,
+}
+
+impl Tally {
+    /// A message with this number came in.
+    pub(crate) fn receive(&mut self, number: u64, latency: Duration) {
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        if let Some(word) = self.seen.get_mut(word) {
+            if *word & bit != 0 {
+                self.doubled += 1;
+                return;
+            }
+            *word |= bit;
+        }
+        if self.last.is_some_and(|last| number < last) {
+            self.disordered += 1;
+        }
+        self.last = self.last.max(Some(number));
+        self.received += 1;
+        self.latencies.push(latency);
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.sent - self.received
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.doubled += other.doubled;
+        self.disordered += other.disordered;
+        self.errors += other.errors;
+        self.latencies.extend(other.latencies);
+    }
+
+    /// The latency that this part of the messages did not pass: 0.5, 0.99.
+    pub(crate) fn latency(&mut self, part: f64) -> Duration {
+        self.latencies.sort_unstable();
+        let index = (self.latencies.len() as f64 * part) as usize;
+        self.latencies.get(index.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(sent: u64, received: &[u64]) -> Tally {
+        let mut tally = Tally { sent, ..Tally::default() };
+        for number in received {
+            tally.receive(*number, Duration::from_millis(*number));
+        }
+        tally
+    }
+
+    #[test]
+    fn what_never_came_is_lost() {
+        assert_eq!(tally(100, &(0..100).collect::<Vec<_>>()).lost(), 0);
+        assert_eq!(tally(100, &[0, 1, 70, 99]).lost(), 96);
+    }
+
+    #[test]
+    fn what_came_twice_is_doubled_and_not_received_twice() {
+        let tally = tally(3, &[0, 1, 1, 2, 0]);
+        assert_eq!((tally.received, tally.doubled, tally.lost()), (3, 2, 0));
+    }
+
+    #[test]
+    fn what_came_after_a_later_one_is_out_of_order() {
+        let tally = tally(5, &[0, 2, 1, 4, 3]);
+        assert_eq!((tally.disordered, tally.lost()), (2, 0));
+    }
+
+    #[test]
+    fn latencies_are_taken_from_the_sorted_whole() {
+        let mut tally = tally(101, &(0..=100).rev().collect::<Vec<_>>());
+        assert_eq!(tally.latency(0.5), Duration::from_millis(50));
+        assert_eq!(tally.latency(0.99), Duration::from_millis(99));
+        assert_eq!(Tally::default().latency(0.5), Duration::ZERO);
+    }
+}
