@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 /// The folder that the `data` setting names.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFolder {
+    /// Absolute, without symbolic links.
     path: PathBuf,
 }
 
@@ -24,12 +25,6 @@ impl DataFolder {
         // Absolute, so that nothing depends on the working directory later on.
         let path = fs::canonicalize(path).map_err(failed)?;
         Ok(Self { path })
-    }
-
-    /// The folder itself: absolute, without symbolic links.
-    #[must_use]
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The SQLite database.
@@ -123,7 +118,7 @@ mod tests {
     fn a_new_folder_is_private() {
         let parent = tempfile::tempdir().unwrap();
         let data = DataFolder::prepare(&parent.path().join("a/b")).unwrap();
-        assert_eq!(fs::metadata(data.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&data.path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
@@ -132,7 +127,7 @@ mod tests {
         let (real, link) = (parent.path().join("real"), parent.path().join("link"));
         fs::create_dir(&real).unwrap();
         symlink(&real, &link).unwrap();
-        assert_eq!(DataFolder::prepare(&link).unwrap().path(), fs::canonicalize(&real).unwrap());
+        assert_eq!(DataFolder::prepare(&link).unwrap().path, fs::canonicalize(&real).unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
@@ -37,6 +38,8 @@ pub(crate) struct SelfSigned {
     pub(crate) renew_at: SystemTime,
     /// Whether the certificate was made by this call.
     pub(crate) made: bool,
+    /// SHA-256 of the certificate, as clients show it to whoever is asked whether to trust it: `AB:CD:…`.
+    pub(crate) fingerprint: String,
 }
 
 /// Makes sure that `folder` holds a key, and a certificate of it for exactly `domains` with more than 30 days to go.
@@ -59,12 +62,13 @@ pub(crate) fn ensure(folder: &Path, domains: &[String], now: SystemTime) -> Resu
         && let Some(renew_at) = held.not_after.checked_sub(RENEWAL)
         && now < renew_at
     {
-        return Ok(SelfSigned { certificate, key, renew_at, made: false });
+        return Ok(SelfSigned { certificate, key, renew_at, made: false, fingerprint: held.fingerprint });
     }
     let not_after = now + LIFETIME;
     let pem = make(&pair, &names, now, not_after).map_err(|error| failed(&certificate, error.into()))?;
     replace_file(&certificate, pem.as_bytes(), 0o644).map_err(|error| failed(&certificate, error.into()))?;
-    Ok(SelfSigned { certificate, key, renew_at: not_after - RENEWAL, made: true })
+    let fingerprint = Held::read(pem.as_bytes()).map(|held| held.fingerprint).unwrap_or_default();
+    Ok(SelfSigned { certificate, key, renew_at: not_after - RENEWAL, made: true, fingerprint })
 }
 
 /// The key in `path`, made if there is none; nobody but its owner may read it afterwards.
@@ -128,12 +132,14 @@ struct Held {
     names: BTreeSet<String>,
     public_key: Vec<u8>,
     not_after: SystemTime,
+    fingerprint: String,
 }
 
 impl Held {
     fn read(pem: &[u8]) -> Option<Self> {
         let (_, pem) = parse_x509_pem(pem).ok()?;
         let certificate = pem.parse_x509().ok()?;
+        let digest = digest::digest(&digest::SHA256, &pem.contents);
         let names =
             certificate.subject_alternative_name().ok()??.value.general_names.iter().filter_map(|name| match name {
                 GeneralName::DNSName(name) => Some((*name).to_owned()),
@@ -148,6 +154,7 @@ impl Held {
             names: names.collect(),
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
             not_after: UNIX_EPOCH.checked_add(Duration::from_secs(not_after))?,
+            fingerprint: digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":"),
         })
     }
 }

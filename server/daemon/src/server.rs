@@ -155,6 +155,7 @@ async fn certificates(
         warn!(
             certificate = %made.certificate.display(),
             made = made.made,
+            sha256 = made.fingerprint,
             "No certificate is configured: a self-signed one is served, which clients will question"
         );
         renew(data.tls(), parts.domains.clone(), made.renew_at, tasks, stop.clone());

@@ -1,0 +1,11 @@
+//! The program, as whoever operates it meets it: real processes, signals, files and sockets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests do not expect is a failed test")]
+
+mod client;
+mod configuration;
+mod import;
+mod life;
+mod program;
+mod secrets;
+mod users;
