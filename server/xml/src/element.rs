@@ -257,32 +257,33 @@ impl<'a> Child<'a> {
     }
 }
 
-/// The declarations around an element: those of the elements it stands in, innermost last, and of the stream.
+/// The declarations around an element: those of the elements it stands in, and of the stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Context<'a> {
     scope: &'a Scope,
-    around: SmallVec<[Tag<'a>; 2]>,
+    /// Prefix and namespace as it came, innermost last.
+    declared: SmallVec<[(&'a str, &'a str); 2]>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn of(element: &RawElement<'a>) -> Self {
-        Self { scope: element.scope, around: SmallVec::new() }
+        Self { scope: element.scope, declared: SmallVec::new() }
     }
 
     /// As it is inside of `tag`.
     pub(crate) fn inside(mut self, tag: Tag<'a>) -> Self {
-        self.around.push(tag);
+        self.declared.extend(declarations(&tag));
         self
     }
 
     /// What `prefix` stands for in `tag`.
     pub(crate) fn resolve(&self, tag: &Tag<'a>, prefix: &str) -> Option<Cow<'a, str>> {
-        for tag in std::iter::once(tag).chain(self.around.iter().rev()) {
-            if let Some(declared) = tag.attributes().find(|attribute| attribute.declares() == Some(prefix)) {
-                return Some(resolve(declared.value, Place::Attribute));
-            }
+        let own = declarations(tag).find(|(declared, _)| *declared == prefix);
+        let found = own.or_else(|| self.declared.iter().rev().find(|(declared, _)| *declared == prefix).copied());
+        match found {
+            Some((_, namespace)) => Some(resolve(namespace, Place::Attribute)),
+            None => self.scope.namespace(prefix).map(Cow::Borrowed),
         }
-        self.scope.namespace(prefix).map(Cow::Borrowed)
     }
 
     fn attribute(&self, tag: &Tag<'a>, namespace: &str, name: &str) -> Option<Cow<'a, str>> {
@@ -298,6 +299,10 @@ impl<'a> Context<'a> {
         });
         found.map(|attribute| resolve(attribute.value, Place::Attribute))
     }
+}
+
+fn declarations<'a>(tag: &Tag<'a>) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    tag.attributes().filter_map(|attribute| Some((attribute.declares()?, attribute.value)))
 }
 
 struct Children<'a> {

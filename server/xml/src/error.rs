@@ -31,9 +31,13 @@ pub enum Error {
     /// Elements are nested deeper than [`Limits::depth`](crate::Limits::depth).
     #[error("nested deeper than {0} elements")]
     TooDeep(usize),
-    /// An element has more attributes than [`Limits::attributes`](crate::Limits::attributes).
-    #[error("more than {0} attributes")]
+    /// An element has more attributes than [`Limits::attributes`](crate::Limits::attributes), or more prefixes are
+    /// declared around it.
+    #[error("more than {0} attributes or prefixes")]
     TooManyAttributes(usize),
+    /// A namespace's name has more bytes than this, or all those together that the stream's header declares.
+    #[error("namespaces longer than {0} bytes")]
+    LongNamespace(usize),
     /// The stream has ended or failed before; nothing more is read from it.
     #[error("the stream has ended")]
     Ended,
@@ -49,7 +53,9 @@ impl Error {
             Self::UndeclaredPrefix => "bad-namespace-prefix",
             Self::Restricted(_) => "restricted-xml",
             Self::TextBetweenStanzas => "bad-format",
-            Self::TooLarge(_) | Self::TooDeep(_) | Self::TooManyAttributes(_) => "policy-violation",
+            Self::TooLarge(_) | Self::TooDeep(_) | Self::TooManyAttributes(_) | Self::LongNamespace(_) => {
+                "policy-violation"
+            }
         }
     }
 }

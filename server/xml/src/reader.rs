@@ -19,7 +19,7 @@ pub struct Limits {
     pub stanza_bytes: usize,
     /// Elements inside each other, the first-level element included.
     pub depth: usize,
-    /// Attributes of one element, declarations included.
+    /// Attributes of one element, declarations included; also prefixes that are in force at once inside an element.
     pub attributes: usize,
 }
 

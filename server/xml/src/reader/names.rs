@@ -29,7 +29,7 @@ impl Names {
     }
 
     /// Those declared after the first `length`.
-    pub(super) fn since(&self, length: usize) -> impl Iterator<Item = &Binding> {
+    pub(super) fn since(&self, length: usize) -> impl Iterator<Item = &Binding> + Clone {
         self.0.iter().skip(length)
     }
 

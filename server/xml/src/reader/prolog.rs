@@ -15,7 +15,7 @@ use crate::{Error, Limits, Scope};
 pub(super) struct Prolog {
     /// All before is checked.
     at: usize,
-    /// How far the opening tag was searched for its end.
+    /// How far the declaration, or the opening tag, was searched for its end.
     searched: usize,
     quotes: ElementParser,
 }
@@ -55,7 +55,13 @@ impl Prolog {
                 return Ok(None);
             }
             if bytes.starts_with(DECLARATION) && bytes.get(DECLARATION.len()).is_some_and(|next| is_space(*next)) {
-                let Some(end) = memmem::find(bytes, b"?>") else { return Ok(None) };
+                // The end may have been cut in two by the last search.
+                let from = self.searched.saturating_sub(1).max(DECLARATION.len());
+                let Some(found) = bytes.get(from..).and_then(|rest| memmem::find(rest, b"?>")) else {
+                    self.searched = bytes.len();
+                    return Ok(None);
+                };
+                let end = from + found;
                 declaration(check::utf8(bytes.get(DECLARATION.len()..end).unwrap_or_default())?)?;
                 self.at = end + 2;
             }
@@ -87,6 +93,10 @@ impl Prolog {
         let tag = tag::open(bytes.get(start..end).unwrap_or_default(), limits, &Scope::none(), &mut names)?;
         let default = tag.default.as_ref().map_or("", |(namespace, _)| namespace);
         let prefixes = names.since(0).map(|binding| (&*binding.prefix, &*binding.namespace));
+        let declared = prefixes.clone().map(|(prefix, namespace)| prefix.len() + namespace.len()).sum::<usize>();
+        if default.len() + declared > tag::NAMESPACE_BYTES {
+            return Err(Error::LongNamespace(tag::NAMESPACE_BYTES));
+        }
         let scope = Scope::new(default, prefixes).interned();
         Ok(Some(Header { start, end, scope, root: tag.name.into(), is_empty: tag.is_empty }))
     }

@@ -34,6 +34,10 @@ pub(super) struct OpeningTag<'a> {
     pub(super) is_empty: bool,
 }
 
+/// The most bytes of a namespace's name as it stands, and of all that a stream's header declares. Namespaces are inherited:
+/// what uses one multiplies its name, in trees and in what is written to other streams.
+pub(super) const NAMESPACE_BYTES: usize = 1024;
+
 /// Checks `tag`, from `<` to `>`, and adds the prefixes that it declares to `names`.
 pub(super) fn open<'a>(
     tag: &'a [u8],
@@ -61,6 +65,9 @@ pub(super) fn open<'a>(
         let (prefix, local) = split_checked(name).ok_or(Error::NotWellFormed("a bad attribute name"))?;
         // `inner` begins one byte behind the tag.
         let at = at + 1;
+        if (prefix == "xmlns" || name == "xmlns") && value.len() > NAMESPACE_BYTES {
+            return Err(Error::LongNamespace(NAMESPACE_BYTES));
+        }
         match (prefix, local) {
             ("", "xmlns") => {
                 let namespace = resolve(value, Place::Attribute);
@@ -74,6 +81,9 @@ pub(super) fn open<'a>(
                 check_declaration(declared, &namespace)?;
                 if names.since(before).any(|binding| &*binding.prefix == declared) {
                     return Err(TWICE);
+                }
+                if names.len() >= limits.attributes {
+                    return Err(Error::TooManyAttributes(limits.attributes));
                 }
                 names.push(Binding { prefix: declared.into(), namespace: namespace.into() });
             }
@@ -103,21 +113,17 @@ fn check_prefixes(tag: &OpeningTag<'_>, scope: &Scope, names: &Names) -> Result<
     if tag.prefix == "xmlns" || names.resolve(tag.prefix, scope).is_none() {
         return Err(Error::UndeclaredPrefix);
     }
-    for (index, attribute) in tag.attributes.iter().enumerate() {
-        let prefixed = !attribute.prefix.is_empty();
-        if prefixed && names.resolve(attribute.prefix, scope).is_none() {
-            return Err(Error::UndeclaredPrefix);
+    // Of each attribute the namespace; `None` for those without a prefix, which are in no namespace.
+    let mut expanded: SmallVec<[(Option<&str>, &str); 8]> = SmallVec::new();
+    for attribute in &tag.attributes {
+        let namespace = match attribute.prefix {
+            "" => None,
+            prefix => Some(names.resolve(prefix, scope).ok_or(Error::UndeclaredPrefix)?),
+        };
+        if expanded.iter().any(|(other, local)| *local == attribute.local && *other == namespace) {
+            return Err(TWICE);
         }
-        let others = tag.attributes.get(..index).unwrap_or_default();
-        for other in others.iter().filter(|other| other.local == attribute.local) {
-            let same = other.prefix == attribute.prefix
-                || prefixed
-                    && !other.prefix.is_empty()
-                    && names.resolve(other.prefix, scope) == names.resolve(attribute.prefix, scope);
-            if same {
-                return Err(TWICE);
-            }
-        }
+        expanded.push((namespace, attribute.local));
     }
     Ok(())
 }

@@ -254,6 +254,10 @@ fn time_is_linear_in_one_byte_reads() {
         let stream = format!("<stream xmlns='jabber:client'><message>{inner}</message>");
         assert_eq!(frames(stream.as_bytes(), 1, limits).unwrap().len(), 2);
     }
+    let mut reader = Reader::new(limits);
+    for mut byte in format!("<?xml version='1.0' {}", " ".repeat(500_000)).as_bytes().chunks(1) {
+        assert!(reader.read(&mut byte).unwrap().is_none());
+    }
 }
 
 #[test]
@@ -275,4 +279,31 @@ fn white_space_before_a_restarted_stream_belongs_to_the_one_before() {
             assert_eq!(opened, 1);
         }
     }
+}
+
+#[test]
+fn what_elements_inherit_is_bounded() {
+    let read = |text: &str| parse(text, &Scope::client(), Limits::default()).map(drop);
+    let long = "x".repeat(1025);
+    for fits in [
+        format!("<a xmlns='{}'/>", "x".repeat(1024)),
+        format!("<a xmlns:p='{}'/>", "x".repeat(1024)),
+        format!("<a p='{long}' xml:lang='{long}'/>"),
+    ] {
+        assert_eq!(read(&fits), Ok(()), "{fits}");
+    }
+    for bad in [format!("<a xmlns='{long}'/>"), format!("<a><b xmlns:p='{long}'/></a>")] {
+        assert_eq!(read(&bad), Err(Error::LongNamespace(1024)), "{bad}");
+    }
+    // What the stream's header declares goes with every stanza that uses it.
+    let header = |length| format!("<s xmlns='{}' xmlns:p='{}'>", "x".repeat(500), "y".repeat(length));
+    assert_eq!(frames(header(523).as_bytes(), 9, Limits::default()).unwrap().len(), 1);
+    assert_eq!(condition(header(524).as_bytes()), "policy-violation");
+
+    // Prefixes in force, not those that went out of it.
+    let declares =
+        |from: usize, count: usize| -> String { (from..from + count).map(|n| format!(" xmlns:p{n}='u{n}'")).collect() };
+    let nested = |count| format!("<a{}><b{}/><b{}/></a>", declares(0, 60), declares(60, 4), declares(60, count));
+    assert_eq!(read(&nested(4)), Ok(()));
+    assert_eq!(read(&nested(5)), Err(Error::TooManyAttributes(64)));
 }

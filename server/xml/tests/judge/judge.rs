@@ -71,7 +71,9 @@ fn allowed(ours: &Found<Error>, judge: &Found<rxml::Error>, stream: &[u8]) -> Op
     };
     match (&ours.end, &judge.end) {
         (Err(Error::TextBetweenStanzas), _) => Some(Allowed::TextBetweenStanzas),
-        (Err(Error::TooLarge(_) | Error::TooDeep(_) | Error::TooManyAttributes(_)), _) => Some(Allowed::Limit),
+        (Err(Error::TooLarge(_) | Error::TooDeep(_) | Error::TooManyAttributes(_) | Error::LongNamespace(_)), _) => {
+            Some(Allowed::Limit)
+        }
         (Err(Error::NotWellFormed("a bad XML declaration")), Ok(_)) => Some(Allowed::LaxDeclaration),
         (
             _,
