@@ -4,10 +4,15 @@ mod import;
 mod run;
 mod user;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use starling_settings::Settings;
+use starling_stream::Certificates;
 use tokio::runtime;
 
 use crate::{Error, Result, metrics, parts::Parts};
@@ -80,24 +85,31 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Config(Config::Check) => {
-            Parts::new(&settings()?)?;
-            println!("The settings are good.");
-            Ok(ExitCode::SUCCESS)
+            let parts = Parts::new(&settings()?)?;
+            if !parts.certificates.is_empty() {
+                Certificates::open(parts.certificates).map_err(Error::Tls)?;
+            }
+            show("The settings are good.\n")
         }
-        Command::Config(Config::Default) => {
-            print!("{}", starling_settings::default_toml());
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Config(Config::Reference) => {
-            print!("{}", starling_settings::reference());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Config(Config::Default) => show(&starling_settings::default_toml()),
+        Command::Config(Config::Reference) => show(&starling_settings::reference()),
         Command::Metrics => {
             let registry = metrics::registry()?;
+            registry.register(Box::new(metrics::CertificateCollector::new(None)?))?;
             starling_session::Metrics::new(&registry)?;
             starling_c2s::register_metrics(&registry)?;
-            print!("{}", metrics::reference(&registry));
-            Ok(ExitCode::SUCCESS)
+            show(&metrics::reference(&registry))
         }
+    }
+}
+
+/// Prints; a reader who has enough and goes is no failure.
+fn show(text: &str) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Io { what: "standard output".to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -93,7 +93,7 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::LogFilter { .. } | Self::Usage(_) => 2,
+            Self::Settings(_) | Self::LogFilter { .. } | Self::Tls(_) | Self::Usage(_) => 2,
             _ => 1,
         }
     }

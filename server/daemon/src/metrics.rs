@@ -1,5 +1,6 @@
 //! The process's metrics: one registry that every part adds to, and what the kernel says of the process.
 
+mod certificates;
 mod process;
 
 use std::fmt::Write as _;
@@ -9,6 +10,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 
 use crate::error::Result;
 
+pub(crate) use certificates::CertificateCollector;
 pub(crate) use process::ProcessCollector;
 
 /// A registry that holds the process's own metrics already.

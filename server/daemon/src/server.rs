@@ -63,16 +63,17 @@ impl Server {
         let guard = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
         let readiness = Readiness::default();
-        let metrics = metrics::registry()?;
+        let registry = metrics::registry()?;
         let store = Arc::new(SqliteStore::open(&data.database()).await?);
         let certificates = certificates(&parts, &data, &tasks, &stop).await?;
-        let c2s = Arc::new(c2s(&parts, &store, &certificates, &metrics).await?);
+        registry.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
+        let c2s = Arc::new(c2s(&parts, &store, &certificates, &registry).await?);
         let mut addresses: Vec<_> =
             c2s.addresses().iter().map(|(role, address)| (role_name(*role), address.to_string())).collect();
         if let Some(address) = parts.http {
             let (listener, address) = listen(address).await?;
             addresses.push(("http", address));
-            let context = http::Context { registry: metrics, readiness: readiness.clone(), store: store.clone() };
+            let context = http::Context { registry, readiness: readiness.clone(), store: store.clone() };
             tasks.spawn(http::serve(listener, http::router(context), tasks.clone(), stop.clone()));
         }
         let socket = data.admin_socket();
@@ -163,10 +164,7 @@ async fn certificates(
     } else {
         parts.certificates.clone()
     };
-    let certificates = tokio::task::spawn_blocking(move || Certificates::open(files))
-        .await
-        .map_err(|error| Error::Logs(error.into()))?;
-    let certificates = certificates.map_err(Error::Tls)?;
+    let certificates = Certificates::open(files).map_err(Error::Tls)?;
     certificates.watch(tasks, stop.clone()).map_err(Error::Tls)?;
     Ok(certificates)
 }

@@ -7,7 +7,7 @@ use tokio::{
     runtime, select,
     signal::unix::{Signal, SignalKind, signal},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{Error, Result, Server, telemetry};
 
@@ -21,10 +21,14 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("starling").build();
     let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
-    let code = runtime.block_on(serve(settings));
+    let code = runtime.block_on(serve(settings)).unwrap_or_else(|error| {
+        // Where logs are collected, in their format.
+        error!(%error, "Failed");
+        ExitCode::from(error.exit_code())
+    });
     // What did not end in its time is not waited for.
     runtime.shutdown_background();
-    code
+    Ok(code)
 }
 
 async fn serve(settings: &Settings) -> Result<ExitCode> {

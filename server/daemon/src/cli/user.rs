@@ -54,7 +54,8 @@ pub(super) async fn run(command: Command, settings: &Settings, parts: &Parts) ->
         Command::Add(One { jid }) => put(&jid, PutMode::Create, settings, parts).await,
         Command::Passwd(One { jid }) => put(&jid, PutMode::Replace, settings, parts).await,
         Command::Remove(One { jid }) => {
-            let account = parse(&jid, parts)?;
+            // Also one of a domain that is no longer served.
+            let account = address(&jid)?;
             let mut accounts = Accounts::open(settings).await?;
             let removed = accounts.remove(&account).await;
             accounts.close().await;
@@ -79,12 +80,17 @@ fn output(source: io::Error) -> Error {
     Error::Io { what: "standard output".to_owned(), source }
 }
 
-/// An account that this server would serve.
-pub(super) fn parse(text: &str, parts: &Parts) -> Result<BareJid> {
+fn address(text: &str) -> Result<BareJid> {
     let account = jid::parse_bare(text).map_err(|error| Error::Usage(format!("{text:?}: {error}")))?;
     if account.node().is_none() {
         return Err(Error::Usage(format!("{text:?} names no account, only a domain")));
     }
+    Ok(account)
+}
+
+/// An account that this server would serve.
+pub(super) fn parse(text: &str, parts: &Parts) -> Result<BareJid> {
+    let account = address(text)?;
     if !parts.domains.iter().any(|domain| domain == account.domain().as_str()) {
         return Err(Error::Usage(format!("{} is not served: see the setting `domains`", account.domain())));
     }

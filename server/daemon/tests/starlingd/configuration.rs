@@ -69,6 +69,7 @@ fn mistakes_name_the_setting_and_end_with_2() {
         ("[log]\nlevel = 'starling=loud'\n", "log.level"),
         ("[log]\nformat = 'xml'\n", "format"),
         ("[c2s.proxy_protocol]\ntrusted = ['10.0.0.0/99']\n", "c2s.proxy_protocol.trusted"),
+        ("[[tls.certificates]]\ncertificate = 'a.crt'\n", "tls.certificates"),
         ("not toml", "bad.toml"),
     ] {
         let file = place.file("bad.toml", content);
@@ -98,6 +99,17 @@ fn mistakes_in_the_environment_name_the_variable() {
 }
 
 #[test]
+fn certificates_that_cannot_be_used_are_told_by_the_check_and_by_the_start() {
+    let place = Place::new();
+    let content = "[[tls.certificates]]\ncertificate = 'a.crt'\nkey = 'a.key'\n";
+    let file = place.file("starling.toml", content);
+    for command in [&["config", "check"][..], &["run"]] {
+        let errors = place.fail(&[command, &["--config", file.to_str().unwrap()]].concat(), "", 2);
+        assert!(errors.contains("tls.certificates") && errors.contains("a.crt"), "{errors}");
+    }
+}
+
+#[test]
 fn the_settings_for_tests_are_valid() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/open.toml");
     Place::new().succeed(&["config", "check", "--config", file.to_str().unwrap()], "");
@@ -106,8 +118,13 @@ fn the_settings_for_tests_are_valid() {
 #[test]
 fn the_reference_of_metrics_has_those_of_every_part() {
     let reference = Place::new().succeed(&["metrics"], "");
-    for metric in ["process_cpu_seconds_total", "starling_build_info", "starling_sessions", "starling_c2s_connections"]
-    {
+    for metric in [
+        "process_cpu_seconds_total",
+        "starling_build_info",
+        "starling_certificates_faulty",
+        "starling_sessions",
+        "starling_c2s_connections",
+    ] {
         assert!(reference.contains(&format!("| `{metric}` |")), "{metric}: {reference}");
     }
 }

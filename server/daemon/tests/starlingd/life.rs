@@ -42,6 +42,9 @@ fn an_address_in_use_is_told_and_ends_with_1() {
         let output = command.env(variable, value).output().unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{errors}");
+        // Logs are JSON here, and so is the last word.
+        let event: serde_json::Value = serde_json::from_str(errors.lines().last().unwrap()).unwrap();
+        assert_eq!(event["level"], "ERROR");
         assert!(errors.contains(&format!("cannot listen on {address} ({role})")), "{errors}");
     }
     server.stop();

@@ -5,6 +5,7 @@
 mod client;
 mod configuration;
 mod import;
+mod in_process;
 mod life;
 mod program;
 mod secrets;

@@ -81,6 +81,7 @@ fn mistakes_are_refused(place: &Place) {
     refused(&["user", "passwd", "bob@localhost"], "other\n", "bob@localhost does not exist");
     refused(&["user", "remove", "bob@localhost"], "", "bob@localhost does not exist");
     refused(&["user", "add", "bob@elsewhere.example"], "other\n", "elsewhere.example is not served");
+    refused(&["user", "remove", "bob@elsewhere.example"], "", "bob@elsewhere.example does not exist");
     refused(&["user", "add", "localhost"], "other\n", "names no account");
     refused(&["user", "add", "bob@localhost/phone"], "other\n", "bob@localhost/phone");
     refused(&["user", "add", "b b@localhost"], "other\n", "b b@localhost");
