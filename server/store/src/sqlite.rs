@@ -7,12 +7,13 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use sqlx::{
-    SqlitePool,
+    Connection, SqliteConnection, SqlitePool,
     migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -33,7 +34,7 @@ pub struct SqliteStore {
     /// SQLite has one writer at a time: the others wait here, in order, and not in its busy loop.
     writer: SqlitePool,
     readers: SqlitePool,
-    cache: Cache,
+    cache: Arc<Cache>,
 }
 
 impl SqliteStore {
@@ -50,12 +51,38 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(WAIT);
-        let pool = SqlitePoolOptions::new().acquire_timeout(WAIT).idle_timeout(None).max_lifetime(None);
+        // No connection of these breaks while it waits: they are not asked before they are used.
+        let pool = SqlitePoolOptions::new()
+            .acquire_timeout(WAIT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&writer).await?;
         let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers, cache: Cache::default() })
+        Ok(Self { writer, readers, cache: Arc::default() })
     }
+}
+
+/// Forgets, when it is dropped, what is remembered of accounts that may have changed. Must go before the connection that
+/// changed them does, so that the next writer finds nothing stale.
+struct Forgetting {
+    cache: Arc<Cache>,
+    accounts: Vec<BareJid>,
+}
+
+impl Drop for Forgetting {
+    fn drop(&mut self) {
+        self.cache.forget(self.accounts.iter().map(|jid| jid.as_str()));
+    }
+}
+
+/// Runs a change to its end, also if the caller leaves meanwhile: what was committed would be there and still be
+/// remembered otherwise. As many tasks as connections that write, one; [`Store::close`] waits for it.
+async fn finish<T: Send + 'static>(
+    change: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(change).await.unwrap_or(Err(Error::Backend(sqlx::Error::WorkerCrashed)))
 }
 
 /// Nobody but the server's user reads what is in here; SQLite gives its other files the mode of the first.
@@ -65,6 +92,26 @@ fn prepare(path: &Path) -> io::Result<()> {
     }
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))
+}
+
+async fn put(connection: &mut SqliteConnection, accounts: &[Account], mode: PutMode) -> Result<Vec<usize>, Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut left_out = Vec::new();
+    for (position, account) in accounts.iter().enumerate() {
+        let jid = account.jid.as_str();
+        let existed = match mode {
+            PutMode::Replace => rows::exists(&mut transaction, jid).await?,
+            PutMode::Create | PutMode::Upsert => !rows::insert_account(&mut transaction, jid).await?,
+        };
+        match (mode, existed) {
+            (PutMode::Create, true) | (PutMode::Replace, false) => left_out.push(position),
+            (PutMode::Create, false) | (PutMode::Replace, true) | (PutMode::Upsert, _) => {
+                rows::write_verifiers(&mut transaction, jid, &account.credentials, existed).await?;
+            }
+        }
+    }
+    transaction.commit().await?;
+    Ok(left_out)
 }
 
 #[async_trait]
@@ -80,30 +127,24 @@ impl Accounts for SqliteStore {
     }
 
     async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<Vec<usize>, Error> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut left_out = Vec::new();
-        for (position, account) in accounts.iter().enumerate() {
-            let jid = account.jid.as_str();
-            let existed = match mode {
-                PutMode::Replace => rows::exists(&mut transaction, jid).await?,
-                PutMode::Create | PutMode::Upsert => !rows::insert_account(&mut transaction, jid).await?,
-            };
-            match (mode, existed) {
-                (PutMode::Create, true) | (PutMode::Replace, false) => left_out.push(position),
-                (PutMode::Create, false) | (PutMode::Replace, true) | (PutMode::Upsert, _) => {
-                    rows::write_verifiers(&mut transaction, jid, &account.credentials, existed).await?;
-                }
-            }
-        }
-        transaction.commit().await?;
-        self.cache.forget(accounts.iter().map(|account| account.jid.as_str()));
-        Ok(left_out)
+        let mut connection = self.writer.acquire().await?;
+        let (accounts, cache) = (accounts.to_vec(), self.cache.clone());
+        finish(async move {
+            let jids = accounts.iter().map(|account| account.jid.clone()).collect();
+            let _forgetting = Forgetting { cache, accounts: jids };
+            put(&mut connection, &accounts, mode).await
+        })
+        .await
     }
 
     async fn remove(&self, account: &BareJid) -> Result<bool, Error> {
-        let removed = rows::remove(&self.writer, account.as_str()).await?;
-        self.cache.forget(std::iter::once(account.as_str()));
-        Ok(removed)
+        let mut connection = self.writer.acquire().await?;
+        let (account, cache) = (account.clone(), self.cache.clone());
+        finish(async move {
+            let _forgetting = Forgetting { cache, accounts: vec![account.clone()] };
+            rows::remove(&mut connection, account.as_str()).await
+        })
+        .await
     }
 
     async fn list(&self, after: Option<&BareJid>, limit: u32) -> Result<Vec<BareJid>, Error> {
@@ -134,3 +175,6 @@ impl Store for SqliteStore {
         self.writer.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

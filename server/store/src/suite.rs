@@ -22,6 +22,7 @@ pub fn account(address: &str, mark: u8) -> Account {
     Account { jid: bare(address), credentials }
 }
 
+#[allow(clippy::panic, reason = "called by tests alone")]
 fn bare(address: &str) -> BareJid {
     jid::parse_bare(address).unwrap_or_else(|_| panic!("{address} is an address"))
 }

@@ -1,5 +1,7 @@
 //! SQLite keeps the rules of every store, and its own.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{
     io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
@@ -71,6 +73,49 @@ async fn a_file_that_is_no_database_is_an_error_and_stays_as_it_is() {
     std::fs::write(&path, &content).unwrap();
     assert!(matches!(SqliteStore::open(&path).await, Err(Error::Backend(_))));
     assert_eq!(std::fs::read(&path).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_in_the_middle_of_a_change_leaves_nothing_stale() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.sqlite");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let judge = SqliteConnectOptions::new().filename(&path);
+    let mut judge = SqliteConnection::connect_with(&judge).await.unwrap();
+    let juliet = suite::account("juliet@example.com", 1);
+    let last = suite::account("last@example.com", 1);
+    for patience in 0..60_u32 {
+        store.put(std::slice::from_ref(&juliet), PutMode::Upsert).await.unwrap();
+        assert!(store.credentials(&juliet.jid).await.unwrap().is_some());
+        let change = async {
+            if patience % 2 == 0 {
+                store.remove(&juliet.jid).await.unwrap();
+            } else {
+                let new = suite::account("juliet@example.com", 2);
+                store.put(&[new], PutMode::Replace).await.unwrap();
+            }
+        };
+        let leave = async {
+            for _ in 0..patience * 50 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = change => {}
+            () = leave => {}
+        }
+        // Whoever logs in now may be told either, and it must not be remembered if it is the old.
+        store.credentials(&juliet.jid).await.unwrap();
+        // Changes keep their order: when this one is answered, the one before has ended.
+        store.put(std::slice::from_ref(&last), PutMode::Upsert).await.unwrap();
+        let query = sqlx::query("SELECT iterations FROM verifier WHERE jid = ? AND hash = 'SHA-1'");
+        let row = query.bind(juliet.jid.as_str()).fetch_optional(&mut judge).await.unwrap();
+        let true_iterations = row.map(|row| row.get::<u32, _>(0));
+        let said = store.credentials(&juliet.jid).await.unwrap();
+        let said_iterations = said.and_then(|credentials| credentials.sha1).map(|verifier| verifier.iterations);
+        assert_eq!(said_iterations, true_iterations, "left after {patience}");
+    }
 }
 
 /// The variable that makes this test's own binary the writer that is killed.

@@ -80,8 +80,8 @@ pub(super) async fn write_verifiers(
     Ok(())
 }
 
-pub(super) async fn remove(pool: &SqlitePool, jid: &str) -> Result<bool, Error> {
-    let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(pool).await?;
+pub(super) async fn remove(connection: &mut SqliteConnection, jid: &str) -> Result<bool, Error> {
+    let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(connection).await?;
     Ok(done.rows_affected() > 0)
 }
 
