@@ -108,7 +108,7 @@ async fn a_wrong_password_is_refused_to_each_of_them() {
         let line = loop {
             let line = client.line();
             assert!(!line.contains("online"), "{line}");
-            if line.contains("failed") || line.contains("error") {
+            if ["failed", "error", "disconnected"].iter().any(|end| line.contains(end)) {
                 break line;
             }
         };
