@@ -139,13 +139,10 @@ impl LogIn {
             self.accept = Accept::new(Arc::clone(&self.shared.policy), info, SystemRandom);
         }
         loop {
-            let mut next = match self.step()? {
-                Some(next) => next,
-                None => {
-                    self.flush().await?;
-                    self.fill().await?;
-                    continue;
-                }
+            let Some(mut next) = self.step()? else {
+                self.flush().await?;
+                self.fill().await?;
+                continue;
             };
             loop {
                 next = match next {

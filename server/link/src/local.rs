@@ -57,7 +57,7 @@ impl Link for LocalLink {
 
     fn detach(&self, full: &FullJid, id: SessionId) {
         // Another session may have taken the full JID meanwhile: only what is still ours goes.
-        let _ = self.sessions.pin().remove_if(full.as_str(), |_, mailbox| mailbox.id == id);
+        self.sessions.pin().remove_if(full.as_str(), |_, mailbox| mailbox.id == id).ok();
     }
 
     fn close(&self, full: &FullJid, id: SessionId, error: StreamError) -> bool {

@@ -7,6 +7,8 @@
 //!
 //! `tests/set-up` installs them, by the names of their packages.
 
+#![allow(clippy::panic, reason = "a test that cannot go on says why")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,

@@ -166,13 +166,7 @@ impl StanzaError {
     ///
     /// Says whether there is an answer: an error, an iq result and what is no stanza are never answered, and `out` is
     /// untouched then.
-    pub fn reply(
-        &self,
-        stanza: &RawElement<'_>,
-        from: Option<&str>,
-        to: Option<&str>,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    pub fn reply(&self, stanza: &RawElement<'_>, from: Option<&str>, to: Option<&str>, out: &mut Vec<u8>) -> bool {
         let name = match stanza.name() {
             name @ ("message" | "presence" | "iq") if ns::is_content(stanza.namespace()) => name,
             _ => return false,

@@ -27,7 +27,9 @@ pub(super) fn local(text: &str) -> Option<String> {
         '!'..='~' => !FORBIDDEN_IN_LOCAL.contains(&character),
         '\0'..=' ' | '\u{7f}' => false,
         // RFC 8264 §9.17: what has a compatibility equivalent is not for identifiers.
-        other => (other.is_alphanumeric() || is_mark(other)) && std::iter::once(other).nfkc().eq(std::iter::once(other)),
+        other => {
+            (other.is_alphanumeric() || is_mark(other)) && std::iter::once(other).nfkc().eq(std::iter::once(other))
+        }
     };
     (!prepared.is_empty() && prepared.chars().all(is_identifier)).then_some(prepared)
 }

@@ -126,13 +126,8 @@ impl Initiate {
         tls: Option<TlsInfo>,
         random: impl Random + 'static,
     ) -> Self {
-        let client = Client {
-            address: address.clone(),
-            password: password.to_owned(),
-            start_tls,
-            plain_in_clear: false,
-            tls,
-        };
+        let client =
+            Client { address: address.clone(), password: password.to_owned(), start_tls, plain_in_clear: false, tls };
         Self {
             role: Role::Client(Box::new(client)),
             random: Box::new(random),
@@ -201,7 +196,11 @@ impl Initiate {
         }
         match state {
             State::Features { authenticated } if element.is("features", ns::STREAM) => {
-                if authenticated { self.ask_to_bind(&element, out) } else { self.log_in(&element, out) }
+                if authenticated {
+                    self.ask_to_bind(&element, out)
+                } else {
+                    self.log_in(&element, out)
+                }
             }
             State::Proceed if element.is("proceed", ns::TLS) => {
                 self.state = State::Handshake;
