@@ -119,8 +119,7 @@ async fn pair(
     let end = Instant::now() + duration;
     loop {
         while under_way.len() < window && Instant::now() < end {
-            let stanza =
-                format!("<message to='{to}' type='chat' id='{}'><body>{body}</body></message>", tally.sent);
+            let stanza = format!("<message to='{to}' type='chat' id='{}'><body>{body}</body></message>", tally.sent);
             under_way.push_back(Instant::now());
             tally.sent += 1;
             sender.send(&stanza).await?;

@@ -14,7 +14,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{Failure, chat, sessions, target::{Target, users}};
+use crate::{
+    Failure, chat, sessions,
+    target::{Target, users},
+};
 
 /// How much of everything.
 struct Extent {

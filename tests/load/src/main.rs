@@ -14,8 +14,8 @@ mod compare;
 mod process;
 mod relay;
 mod sessions;
-mod target;
 mod tally;
+mod target;
 
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
