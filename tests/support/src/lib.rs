@@ -17,9 +17,11 @@ mod scram;
 mod server;
 mod tls;
 
-pub use client::{Header, RawClient, Received};
+pub use client::{Header, RawClient, Received, decode};
 pub use scram::{Binding, Scram};
 pub use server::{Builder, Server};
+/// A first-level element, owned.
+pub use starling_xml::OwnedElement as Element;
 pub use tls::{Versions, connector};
 
 use std::time::Duration;

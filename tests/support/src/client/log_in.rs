@@ -128,6 +128,8 @@ impl RawClient {
     }
 }
 
-fn decode(element: &OwnedElement) -> String {
+/// The data of a SASL element.
+#[must_use]
+pub fn decode(element: &OwnedElement) -> String {
     String::from_utf8(STANDARD.decode(element.as_raw().text().as_ref()).unwrap()).unwrap()
 }
