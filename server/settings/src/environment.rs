@@ -41,10 +41,12 @@ fn parse(leaf: &Leaf, text: String) -> Result<Value, Error> {
     if text == "off" {
         return Ok(Value::String(text));
     }
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value"));
-    parsed.ok_or_else(|| Error::Variable {
+    // One value and nothing behind it: a line break in it would begin another setting. What it is may be a secret: it is
+    // not told.
+    let table = toml::from_str::<Table>(&format!("value = {text}")).ok().filter(|table| table.len() == 1);
+    table.and_then(|mut table| table.remove("value")).ok_or_else(|| Error::Variable {
         name: leaf.variable.clone(),
-        reason: format!("not a TOML value ({}): {text}", leaf.kind),
+        reason: format!("not one value as TOML writes it ({})", leaf.kind),
     })
 }
 

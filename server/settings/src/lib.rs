@@ -7,6 +7,7 @@
 //!                     schema of Settings ┴──► reference(), default_toml()
 //! ```
 
+mod check;
 mod environment;
 mod limit;
 mod reference;
@@ -95,7 +96,7 @@ impl Settings {
             let name = environment::name_of(&error.path().to_string());
             Error::Variable { name, reason: error.into_inner().message().to_owned() }
         })?;
-        let problems = settings.problems();
+        let problems = settings.check();
         if problems.is_empty() { Ok(settings) } else { Err(Error::Values(problems)) }
     }
 }

@@ -12,9 +12,16 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Settings\n\n\
          Settings come from a file in TOML (`--config FILE`), and from environment variables, which override it. The \
-         name of a setting's variable is `STARLING_` and its path in upper case, with `_` for `.`; lists and numbers are \
-         written as in TOML: `STARLING_C2S_STARTTLS_LISTEN='[\"0.0.0.0:5222\"]'`. An unknown setting, in either, is an \
-         error.\n",
+         name of a setting's variable is `STARLING_` and its path in upper case, with `_` for `.`. What is of type \
+         `string` or `choice` stands there as it is, without quotes; all else as in TOML, `off` with or without its \
+         quotes:\n\n\
+         ```sh\n\
+         STARLING_DATA=/var/lib/starling\n\
+         STARLING_C2S_STARTTLS_LISTEN='[\"0.0.0.0:5222\", \"[::]:5222\"]'\n\
+         STARLING_C2S_LIMITS_CONNECTIONS=off\n\
+         ```\n\n\
+         An unknown setting is an error, in the file and in the environment: no other variable may begin with \
+         `STARLING_`.\n",
     );
     for section in sections() {
         let title = if section.path.is_empty() { "At the top".to_owned() } else { format!("`[{}]`", section.path) };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Limit, Problem};
+use crate::Limit;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -118,7 +118,7 @@ pub struct Auth {
     /// SASL mechanisms offered without TLS. Only for tests and for networks that are encrypted otherwise.
     pub mechanisms_without_tls: Vec<String>,
     /// Rounds of PBKDF2 for new passwords, 4096 to 10000000. More makes stolen verifiers harder to use, and log-in
-    /// slower, for clients alone.
+    /// slower: for the client with SCRAM, for the server with PLAIN.
     pub iterations: u32,
     /// Attempts to log in on one connection.
     pub max_attempts: u32,
@@ -221,7 +221,7 @@ pub struct C2sLimits {
     pub stanza_bytes_before_login: u32,
     /// Bytes of one stanza. RFC 6120 asks for 10000 at least.
     pub stanza_bytes: u32,
-    /// Elements inside each other in one stanza.
+    /// Elements inside each other in one stanza, 8 to 500.
     pub depth: u32,
     /// Attributes of one element.
     pub attributes: u32,
@@ -301,37 +301,4 @@ pub enum Conflict {
     Refuse,
     /// The newer gets another resource.
     Rename,
-}
-
-impl Settings {
-    /// What can be told without knowing XMPP or sockets: numbers out of their range, lists that are empty.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut demand = |holds: bool, key, reason: &str| {
-            if !holds {
-                problems.push(Problem { key, reason: reason.to_owned() });
-            }
-        };
-        let limits = &self.c2s.limits;
-        demand(!self.domains.is_empty(), "domains", "at least one is needed");
-        demand((4_096..=10_000_000).contains(&self.auth.iterations), "auth.iterations", "not from 4096 to 10000000");
-        demand(self.auth.max_attempts > 0, "auth.max_attempts", "not 1 or more");
-        demand(limits.authentication_time > 0, "c2s.limits.authentication_time", "not 1 or more");
-        demand(
-            limits.stanza_bytes >= 10_000,
-            "c2s.limits.stanza_bytes",
-            "RFC 6120 section 13.12 asks for 10000 or more",
-        );
-        demand(limits.stanza_bytes <= 1 << 30, "c2s.limits.stanza_bytes", "more than 1 GiB");
-        demand(limits.stanza_bytes_before_login >= 4_096, "c2s.limits.stanza_bytes_before_login", "not 4096 or more");
-        demand(limits.depth >= 8, "c2s.limits.depth", "not 8 or more");
-        demand(limits.attributes >= 16, "c2s.limits.attributes", "not 16 or more");
-        demand(limits.accept_burst > 0, "c2s.limits.accept_burst", "not 1 or more");
-        demand(limits.bytes_burst > 0, "c2s.limits.bytes_burst", "not 1 or more");
-        demand(limits.queue_stanzas > 0, "c2s.limits.queue_stanzas", "not 1 or more");
-        demand(limits.queue_bytes > 0, "c2s.limits.queue_bytes", "not 1 or more");
-        demand(limits.write_timeout > 0, "c2s.limits.write_timeout", "not 1 or more");
-        demand(self.session.resources_per_account > 0, "session.resources_per_account", "not 1 or more");
-        problems
-    }
 }

@@ -1,17 +1,17 @@
 //! What a person or an operator writes is what the server gets, and mistakes are named.
 
-use std::{collections::HashMap, path::Path};
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
+
+use std::{collections::HashSet, path::Path};
 
 use starling_settings::{Error, Limit, LogFormat, Settings, default_toml, reference};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Error> {
-    let folder = std::env::temp_dir();
-    let path = folder.join(format!("starling-settings-{}-{:p}.toml", std::process::id(), file));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("starling.toml");
     std::fs::write(&path, file).unwrap();
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let settings = Settings::load(Some(&path), environment);
-    std::fs::remove_file(&path).unwrap();
-    settings
+    Settings::load(Some(&path), environment)
 }
 
 #[test]
@@ -30,20 +30,74 @@ fn the_default_file_is_the_defaults_and_names_every_setting_with_its_variable() 
     }
 }
 
-/// The names that the reference gives.
-fn variables() -> Vec<String> {
+/// Path, variable, type and default of each setting, as the reference gives them.
+fn rows() -> Vec<[String; 4]> {
     let reference = reference();
-    let rows = reference.lines().filter_map(|line| line.split_once("<br>`"));
-    let names: Vec<_> = rows.filter_map(|(_, rest)| rest.split_once('`')).map(|(name, _)| name.to_owned()).collect();
-    assert!(names.len() > 30, "{names:?}");
-    names
+    let rows = reference.lines().filter_map(|line| {
+        let (path, rest) = line.strip_prefix("| `")?.split_once("`<br>`")?;
+        let (variable, rest) = rest.split_once("` | ")?;
+        let (kind, rest) = rest.split_once(" | `")?;
+        let (default, _) = rest.split_once("` | ")?;
+        Some([path, variable, kind, default].map(str::to_owned))
+    });
+    let rows: Vec<_> = rows.collect();
+    assert!(rows.len() > 30, "{rows:?}");
+    rows
+}
+
+fn variables() -> Vec<String> {
+    rows().into_iter().map(|[_, variable, ..]| variable).collect()
 }
 
 #[test]
 fn no_two_settings_share_a_variable() {
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     for name in variables() {
-        assert_eq!(seen.insert(name.clone(), ()), None, "{name}");
+        assert!(seen.insert(name.clone()), "{name}");
+    }
+}
+
+#[test]
+fn each_documented_default_is_what_holds_and_its_variable_sets_that_setting() {
+    let defaults = toml::Table::try_from(Settings::default()).unwrap();
+    for [path, variable, kind, default] in rows() {
+        let names: Vec<_> = path.split('.').collect();
+        let (last, sections) = names.split_last().unwrap();
+        let table = sections.iter().fold(&defaults, |table, name| table[*name].as_table().unwrap());
+        let written: toml::Table = format!("value = {default}").parse().unwrap();
+        assert_eq!(table[*last], written["value"], "{path}");
+
+        let is_text = kind == "string" || kind == "choice";
+        let value = if is_text { written["value"].as_str().unwrap() } else { default.as_str() };
+        assert_eq!(load("", &[(&variable, value)]).unwrap(), Settings::default(), "{variable}");
+        // The variable wins over another value at that path, and so goes nowhere else.
+        let other = other(&path, &written["value"]);
+        let file = if sections.is_empty() {
+            format!("{last} = {other}\n")
+        } else {
+            format!("[{}]\n{last} = {other}\n", sections.join("."))
+        };
+        assert_ne!(load(&file, &[]).unwrap(), Settings::default(), "{file}");
+        assert_eq!(load(&file, &[(&variable, value)]).unwrap(), Settings::default(), "{variable}");
+    }
+}
+
+/// A value that the setting may have and that is not its default.
+fn other(path: &str, default: &toml::Value) -> String {
+    match (path, default) {
+        ("log.format", _) => "'json'".to_owned(),
+        ("session.conflict", _) => "'rename'".to_owned(),
+        ("http.listen", _) => "''".to_owned(),
+        ("domains" | "admins", _) => "['other.example']".to_owned(),
+        ("auth.mechanisms", _) => "['PLAIN']".to_owned(),
+        ("auth.mechanisms_without_tls", _) => "['PLAIN']".to_owned(),
+        ("tls.certificates", _) => "[{ certificate = 'a', key = 'b' }]".to_owned(),
+        ("c2s.proxy_protocol.trusted", _) => "['10.0.0.0/8']".to_owned(),
+        (_, toml::Value::String(_)) => "'other'".to_owned(),
+        (_, toml::Value::Integer(number)) => (number + 1).to_string(),
+        (_, toml::Value::Boolean(value)) => (!value).to_string(),
+        (_, toml::Value::Array(_)) => "[]".to_owned(),
+        (path, other) => panic!("{path} = {other}: give another value"),
     }
 }
 
@@ -82,7 +136,7 @@ fn mistakes_are_named_with_their_place() {
         ("data = ", None, "line 1"),
         ("[c2s.limits]\ndepth = 'deep'", None, "line 2"),
         ("[c2s.limits]\nconnections = 0", None, "a whole number from 1"),
-        ("[c2s.limits]\ndepth = 1", None, "c2s.limits.depth: not 8 or more"),
+        ("[c2s.limits]\ndepth = 1", None, "c2s.limits.depth: not from 8 to 500"),
         ("domains = []", None, "domains: at least one"),
         ("[session]\nconflict = 'fight'", None, "replace"),
         ("", Some(("STARLING_DATTA", "x")), "did you mean STARLING_DATA?"),
@@ -100,6 +154,42 @@ fn mistakes_are_named_with_their_place() {
 }
 
 #[test]
+fn values_that_cannot_be_are_told_all_at_once() {
+    let file = "data = ''\ndomains = []\n\
+        [http]\nlisten = 'everywhere'\n\
+        [auth]\nmechanisms = []\nmechanisms_without_tls = ['SCRAM-SHA-1-PLUS', 'PLAIN']\niterations = 1\nmax_attempts = 0\n\
+        [c2s.starttls]\nlisten = ['127.0.0.1:5222', 'localhost:5222']\n\
+        [c2s.direct_tls]\nlisten = ['127.0.0.1']\n\
+        [c2s.proxy_protocol]\ntrusted = ['10.0.0.0/33', '10.0.0.0/8', 'fd00::/129', '::1', '/8', '1.2.3.4/']\n\
+        [c2s.limits]\nstanza_bytes = 10000\nstanza_bytes_before_login = 10001\ndepth = 501\nattributes = 1\n\
+        authentication_time = 0\naccept_burst = 0\nbytes_burst = 0\nqueue_stanzas = 0\nqueue_bytes = 0\n\
+        write_timeout = 0\n[session]\nresources_per_account = 0\n";
+    let Err(Error::Values(problems)) = load(file, &[]) else { panic!("{file} is good") };
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key).collect();
+    let mut expected = vec!["data", "domains", "auth.mechanisms", "auth.mechanisms_without_tls", "http.listen"];
+    expected.extend(["c2s.starttls.listen", "c2s.direct_tls.listen"]);
+    expected.extend(["c2s.proxy_protocol.trusted"; 4]);
+    expected.push("auth.iterations");
+    let limits = ["stanza_bytes_before_login", "depth", "attributes"].map(|name| format!("c2s.limits.{name}"));
+    expected.extend(limits.iter().map(String::as_str));
+    expected.push("auth.max_attempts");
+    let zero = ["authentication_time", "accept_burst", "bytes_burst", "queue_stanzas", "queue_bytes", "write_timeout"];
+    let zero = zero.map(|name| format!("c2s.limits.{name}"));
+    expected.extend(zero.iter().map(String::as_str));
+    expected.push("session.resources_per_account");
+    assert_eq!(keys, expected);
+    assert!(Settings::default().check().is_empty());
+}
+
+#[test]
+fn a_variable_holds_one_value_and_is_not_told_when_it_does_not() {
+    for value in ["9\nattributes = 17", "9\n[c2s.limits]", "9 10", "", "hidden"] {
+        let error = load("", &[("STARLING_C2S_LIMITS_DEPTH", value)]).unwrap_err().to_string();
+        assert!(error.starts_with("STARLING_C2S_LIMITS_DEPTH: ") && !error.contains("hidden"), "{value:?}: {error}");
+    }
+}
+
+#[test]
 fn the_settings_for_tests_and_load_tools_are_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/open.toml");
     let environment = [("STARLING_DATA".to_owned(), "/some/folder".to_owned())];
@@ -108,7 +198,23 @@ fn the_settings_for_tests_and_load_tools_are_good() {
     assert_eq!(settings.c2s.direct_tls.listen, ["127.0.0.1:15223"]);
     assert_eq!(settings.http.listen, "127.0.0.1:15280");
     assert!(!settings.c2s.starttls.required);
-    assert!(settings.auth.mechanisms_without_tls.contains(&"PLAIN".to_owned()));
-    assert_eq!(settings.c2s.limits.accept_per_second, Limit(None));
+    assert_eq!(
+        settings.auth.mechanisms_without_tls,
+        ["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN"],
+        "all that can do without TLS"
+    );
+    assert_eq!(settings.auth.iterations, 4096);
     assert_eq!(settings.admins, ["admin@localhost"]);
+    assert_eq!(settings.data, Path::new("/some/folder"));
+    let limits = &settings.c2s.limits;
+    for off in [
+        limits.connections,
+        limits.connections_per_address,
+        limits.accept_per_second,
+        limits.failed_logins_per_address,
+        limits.failed_logins_per_account,
+        limits.bytes_per_second,
+    ] {
+        assert_eq!(off, Limit(None));
+    }
 }
