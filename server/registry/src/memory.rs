@@ -1,15 +1,32 @@
 //! The registry of one process: a map in memory, read without a lock.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{Mutex, PoisonError},
+};
+
 use async_trait::async_trait;
-use papaya::{Compute, HashMap, Operation};
+use papaya::HashMap;
 use starling_xmpp::jid::{BareJid, FullJid, bare_str};
 
 use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions};
 
+/// Writers of different accounts seldom wait for each other.
+const SHARDS: usize = 64;
+
 /// Sessions by account. One entry per account that has a bound resource; bounded by the connections that `c2s` lets in.
-#[derive(Debug, Default)]
+/// Readers never wait. Writers of one account take turns: the map's own compare-and-set spins under many at once.
+#[derive(Debug)]
 pub struct MemoryRegistry {
     accounts: HashMap<Box<str>, Sessions>,
+    turns: [Mutex<()>; SHARDS],
+    hasher: RandomState,
+}
+
+impl Default for MemoryRegistry {
+    fn default() -> Self {
+        Self { accounts: HashMap::new(), turns: [const { Mutex::new(()) }; SHARDS], hasher: RandomState::new() }
+    }
 }
 
 impl MemoryRegistry {
@@ -19,19 +36,24 @@ impl MemoryRegistry {
         Self::default()
     }
 
-    /// Replaces what is held for the account of `full` by what `change` makes of it; `None` leaves it as it is.
-    /// `change` may run more than once when others change the same account meanwhile.
-    fn change(&self, full: &FullJid, mut change: impl FnMut(&[SessionRecord]) -> Option<Vec<SessionRecord>>) -> bool {
+    /// Replaces what is held for the account of `full` by what `change` makes of it; `None` leaves it as it is, which is
+    /// `false`.
+    fn change(&self, full: &FullJid, change: impl FnOnce(&[SessionRecord]) -> Option<Vec<SessionRecord>>) -> bool {
+        let account = bare_str(full);
+        let shard = self.hasher.hash_one(account) as usize % SHARDS;
+        let turn = self.turns.get(shard).map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let accounts = self.accounts.pin();
-        let outcome = accounts.compute(bare_str(full).into(), |entry| {
-            let now = entry.map_or(&[][..], |(_, sessions)| sessions);
-            match change(now) {
-                None => Operation::Abort(()),
-                Some(next) if next.is_empty() => Operation::Remove,
-                Some(next) => Operation::Insert(next.into()),
+        let now = accounts.get(account);
+        let changed = match change(now.map_or(&[][..], |sessions| sessions)) {
+            None => false,
+            Some(next) if next.is_empty() => accounts.remove(account).is_some(),
+            Some(next) => {
+                accounts.insert(account.into(), next.into());
+                true
             }
-        });
-        !matches!(outcome, Compute::Aborted(()))
+        };
+        drop(turn);
+        changed
     }
 }
 
