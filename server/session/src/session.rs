@@ -9,7 +9,8 @@ use starling_xml::{RawElement, Writer, restamp};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError, StreamCondition, StreamError},
     jid::{AddressCache, FullJid, Jid, bare_str},
-    stanza::{IqType, Kind, MessageType, Refusal, Stanza, write_reply_header},
+    ns,
+    stanza::{IqType, Kind, Malformed, MessageType, Refusal, Stanza, write_reply_header},
 };
 use tracing::warn;
 
@@ -74,7 +75,12 @@ impl Session {
     /// # Errors
     /// The stream error that ends the stream: `invalid-from`, `unsupported-stanza-type`, …
     pub fn handle<'s>(&'s mut self, raw: RawElement<'s>, out: &'s mut Vec<u8>) -> Result<Step<'s>, StreamError> {
-        let parsed = Stanza::parse_with(raw, &mut self.addresses);
+        // RFC 6120 §4.8.3: another content namespace than the stream's own holds no stanza of it.
+        let parsed = if raw.namespace() == ns::CLIENT {
+            Stanza::parse_with(raw, &mut self.addresses)
+        } else {
+            Err(Malformed::NotAStanza)
+        };
         let this: &'s mut Self = self;
         let metrics = this.service.metrics();
         let stanza = match parsed {
