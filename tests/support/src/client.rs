@@ -61,6 +61,8 @@ pub struct RawClient {
     transcript: String,
     bindings: Vec<Binding>,
     alpn: Option<Vec<u8>>,
+    /// The full JID that was bound.
+    full: String,
 }
 
 impl RawClient {
@@ -100,6 +102,7 @@ impl RawClient {
             transcript: String::new(),
             bindings: Vec::new(),
             alpn: None,
+            full: String::new(),
         }
     }
 

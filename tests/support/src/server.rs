@@ -65,7 +65,8 @@ impl Builder {
         let place = Place { folder, variables };
         if !users.is_empty() {
             let output = place.run(&["user", "import", "-"], &users);
-            assert!(output.status.success(), "import: {}", String::from_utf8_lossy(&output.stderr));
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "import: {} {errors}", output.status);
         }
         let mut command = place.command(&["run"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -67,7 +67,7 @@ async fn rfc6120_7_7_2_1_a_resource_that_cannot_be_is_a_bad_request_and_another_
 #[tokio::test]
 async fn rfc6120_7_6_2_resources_are_kept_apart_by_case_and_take_other_scripts() {
     let server = verona().start().await;
-    for resource in ["balcony", "Balcony", "балкон 🌙", "a/b@c"] {
+    for resource in ["balcony", "Balcony", "балкон 露台", "a/b@c"] {
         let mut client = logged_in(&server).await;
         assert_eq!(client.bind(resource).await, format!("juliet@localhost/{resource}"));
     }

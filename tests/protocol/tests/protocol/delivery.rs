@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use starling_test_support::{Element, RawClient, Received};
+use starling_test_support::{Element, Received};
 use tokio::time::timeout;
 
 use crate::{both, juliet, romeo, verona};
@@ -20,11 +20,6 @@ fn body(element: &Element) -> String {
 
 fn message(to: &str, kind: &str, body: &str) -> String {
     format!("<message to='{to}' type='{kind}' id='m'><body>{body}</body></message>")
-}
-
-async fn become_available(client: &mut RawClient, priority: i8) {
-    client.send(&format!("<presence><priority>{priority}</priority></presence>")).await;
-    client.expect_nothing_but_presence().await;
 }
 
 #[tokio::test]
@@ -45,9 +40,9 @@ async fn rfc6121_8_5_2_1_1_a_bare_jid_reaches_available_resources_of_no_negative
     let mut sender = juliet(&server, "balcony").await;
     let (mut high, mut low) = (romeo(&server, "high").await, romeo(&server, "low").await);
     let (mut negative, mut silent) = (romeo(&server, "negative").await, romeo(&server, "silent").await);
-    become_available(&mut high, 5).await;
-    become_available(&mut low, 0).await;
-    become_available(&mut negative, -1).await;
+    high.become_available(5).await;
+    low.become_available(0).await;
+    negative.become_available(-1).await;
     for client in [&mut high, &mut low, &mut negative] {
         client.expect_nothing_but_presence().await;
     }
@@ -93,7 +88,7 @@ async fn rfc6121_4_5_after_unavailable_presence_the_bare_jid_reaches_nobody() {
     let server = verona().start().await;
     let mut sender = juliet(&server, "balcony").await;
     let mut recipient = romeo(&server, "orchard").await;
-    become_available(&mut recipient, 0).await;
+    recipient.become_available(0).await;
     sender.send(&message("romeo@localhost", "chat", "one")).await;
     assert_eq!(body(&recipient.element().await), "one");
     recipient.send("<presence type='unavailable'/>").await;
@@ -136,7 +131,7 @@ async fn rfc6120_8_2_3_a_request_and_its_answer_between_two_clients() {
 async fn rfc6121_8_5_2_1_3_an_iq_to_a_bare_jid_is_never_handed_on() {
     let server = verona().start().await;
     let (mut juliet, mut romeo) = both(&server).await;
-    become_available(&mut romeo, 0).await;
+    romeo.become_available(0).await;
     let answer = juliet.ask("<iq type='get' id='1' to='romeo@localhost'><q xmlns='urn:example:q'/></iq>").await;
     assert_eq!(condition(&answer).as_deref(), Some("service-unavailable"));
     romeo.expect_nothing().await;
@@ -228,8 +223,8 @@ async fn a_recipient_that_reads_nothing_costs_the_sender_errors_not_the_server_m
 async fn rfc6121_4_presence_reaches_the_accounts_own_resources_and_nobody_else() {
     let server = verona().start().await;
     let (mut stranger, mut one) = (romeo(&server, "orchard").await, juliet(&server, "one").await);
-    become_available(&mut stranger, 0).await;
-    become_available(&mut one, 0).await;
+    stranger.become_available(0).await;
+    one.become_available(0).await;
     let mut two = juliet(&server, "two").await;
     two.send("<presence/>").await;
     let seen = loop {

@@ -40,7 +40,7 @@ fn attacks() -> Vec<Attack> {
         (Connected, "host-unknown", OPEN.replace("localhost", "elsewhere.example")),
         (Connected, "invalid-namespace", OPEN.replace("jabber:client", "jabber:server")),
         (Connected, "unsupported-version", OPEN.replace("1.0", "x")),
-        (Connected, "unsupported-stanza-type", format!("{OPEN}{OPEN}")),
+        (Connected, "unsupported-stanza-type", format!("{OPEN}{OPEN}</stream:stream>")),
         (Opened, "not-authorized", "<presence/>".to_owned()),
         (Opened, "not-authorized", "<message to='romeo@localhost'/>".to_owned()),
         (Opened, "unsupported-stanza-type", "<stream:features/>".to_owned()),

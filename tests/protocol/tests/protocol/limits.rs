@@ -212,7 +212,7 @@ async fn stanzas_are_bounded_in_size_depth_and_attributes() {
     let server = verona()
         .set("c2s.limits.stanza_bytes", "12000")
         .set("c2s.limits.depth", "10")
-        .set("c2s.limits.attributes", "10")
+        .set("c2s.limits.attributes", "16")
         .start()
         .await;
     let deep = |depth: usize| format!("<message>{}{}</message>", "<a>".repeat(depth - 1), "</a>".repeat(depth - 1));
@@ -222,11 +222,11 @@ async fn stanzas_are_bounded_in_size_depth_and_attributes() {
     };
     let long = |bytes: usize| format!("<message><body>{}</body></message>", "x".repeat(bytes));
     let mut client = juliet(&server, "balcony").await;
-    for allowed in [long(11_000), deep(10), wide(10)] {
+    for allowed in [long(11_000), deep(10), wide(16)] {
         client.send(&allowed.replacen("<message", "<message to='juliet@localhost/balcony'", 1)).await;
         assert_eq!(client.element().await.as_raw().name(), "message");
     }
-    for refused in [long(12_001), deep(11), wide(11), format!("<message><body>{}", "x".repeat(12_001))] {
+    for refused in [long(12_001), deep(11), wide(17), format!("<message><body>{}", "x".repeat(12_001))] {
         let mut client = juliet(&server, "balcony").await;
         client.send(&refused).await;
         client.expect_stream_error("policy-violation").await;

@@ -38,13 +38,22 @@ async fn rfc6120_11_3_what_is_not_well_formed() {
         "<message><body>\u{1}</body></message>",
         "<message><1/></message>",
         "</message>",
-        "text outside",
     ];
     for text in table {
         let mut client = juliet(&server, "balcony").await;
         client.send(text).await;
         client.send("<message/>").await;
         client.expect_stream_error("not-well-formed").await;
+    }
+}
+
+#[tokio::test]
+async fn rfc6120_4_9_3_1_text_between_stanzas_is_bad_format() {
+    let server = verona().start().await;
+    for text in ["text", " <presence/> text", "&amp;", "<![CDATA[text]]>"] {
+        let mut client = juliet(&server, "balcony").await;
+        client.send(text).await;
+        client.expect_one_of(&["bad-format", "not-well-formed"]).await;
     }
 }
 

@@ -20,8 +20,7 @@ impl RawClient {
     /// The same, and available.
     pub async fn available(server: &Server, jid: &str, password: &str, resource: &str) -> Self {
         let mut client = Self::session(server, jid, password, resource).await;
-        client.send("<presence/>").await;
-        client.expect_nothing_but_presence().await;
+        client.become_available(0).await;
         client
     }
 
@@ -106,7 +105,20 @@ impl RawClient {
         let answer = self.try_bind(&format!("<resource>{resource}</resource>")).await;
         let raw = answer.as_raw();
         assert_eq!(raw.attribute("type").as_deref(), Some("result"), "{}", self.transcript());
-        raw.child("bind", BIND).unwrap().child("jid", BIND).unwrap().text().into_owned()
+        self.full = raw.child("bind", BIND).unwrap().child("jid", BIND).unwrap().text().into_owned();
+        self.full.clone()
+    }
+
+    /// Sends presence, and waits until it comes back (RFC 6121 §4.2.2: also to the resource that it is from).
+    pub async fn become_available(&mut self, priority: i8) {
+        self.send(&format!("<presence><priority>{priority}</priority></presence>")).await;
+        loop {
+            let presence = self.element().await;
+            assert_eq!(presence.as_raw().name(), "presence", "{}", self.transcript());
+            if presence.as_raw().attribute("from").as_deref() == Some(self.full.as_str()) {
+                return;
+            }
+        }
     }
 
     /// Asks to bind with this inside of `<bind/>`; the answer.
