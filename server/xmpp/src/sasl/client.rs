@@ -73,7 +73,7 @@ pub enum Error {
     OutOfTurn,
 }
 
-/// A log-in under way. After an [`Error`] it is over.
+/// A log-in under way. After an [`enum@Error`] it is over.
 pub struct Exchange {
     mechanism: Mechanism,
     state: State,
