@@ -340,6 +340,16 @@ impl RawClient {
         while !matches!(self.next().await, Received::End(_)) {}
     }
 
+    /// The bytes that come until the connection's end, whatever they are and however it ends.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.input);
+        // An error is an end too.
+        let read = timeout(PATIENCE, self.io.as_mut().unwrap().read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "no end in time\n{}", self.transcript);
+        self.note('<', &rest);
+        rest
+    }
+
     /// Shows that nothing is on its way: what a ping of the server brings back comes first.
     pub async fn expect_nothing(&mut self) {
         let answer = self.ask("<iq type='get' id='nothing' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;

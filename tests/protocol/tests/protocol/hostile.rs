@@ -1,8 +1,11 @@
 //! Hostile input: each bad stream gets its own error, other sessions go on undisturbed, memory stays bounded.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use starling_test_support::{RawClient, Server};
@@ -103,11 +106,13 @@ async fn talk(server: &Server, stop: &AtomicBool) -> u64 {
     let mut exchanged = 0;
     while !stop.load(Ordering::Relaxed) {
         let body = format!("<message to='romeo@localhost/orchard' id='{exchanged}'><body>still here</body></message>");
+        let sent = Instant::now();
         juliet.send(&body).await;
         let message = romeo.element().await;
         assert_eq!(message.as_raw().attribute("id").as_deref(), Some(exchanged.to_string().as_str()));
+        assert!(sent.elapsed() < Duration::from_secs(3), "{:?} for a message", sent.elapsed());
         exchanged += 1;
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     exchanged
 }
@@ -137,11 +142,11 @@ async fn each_bad_stream_gets_its_own_error_and_others_are_undisturbed_in_bounde
         async move {
             while !stop.load(Ordering::Relaxed) {
                 peak.fetch_max(server.pss_kib(), Ordering::Relaxed);
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     });
-    for round in 0..3 {
+    for round in 0..12 {
         let mut attackers = tokio::task::JoinSet::new();
         for (number, attack) in attacks().into_iter().enumerate() {
             let server = Arc::clone(&server);
@@ -157,8 +162,8 @@ async fn each_bad_stream_gets_its_own_error_and_others_are_undisturbed_in_bounde
     let grown = peak.load(Ordering::Relaxed).saturating_sub(before);
     println!("{before} KiB before, at most {grown} KiB more; {exchanged} messages meanwhile");
     assert!(exchanged > 50, "{exchanged}");
-    // At most a stanza's limit for each of the attackers at a time.
-    assert!(grown < 16 * 1024, "grew by {grown} KiB");
+    // Two stanzas' limits for each of the attackers at a time, of the 60 MB that they send.
+    assert!(grown < 24 * 1024, "grew by {grown} KiB");
 }
 
 /// Many that stop in the middle of something hold no more than what they sent before log-in, which is little.
