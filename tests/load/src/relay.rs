@@ -12,19 +12,16 @@ use std::{
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::Failure;
+use crate::{Failure, target::Stream};
 
 const NOBODY: u32 = u32::MAX;
 const BUFFER: usize = 4 * 1024;
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 type Writer = WriteHalf<Box<dyn Stream>>;
 

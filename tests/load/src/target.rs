@@ -1,19 +1,15 @@
 //! What is under load: an XMPP server, or the relay. One connection to either looks the same to the loads.
 
-use std::{fmt::Write as _, io, net::SocketAddr, path::Path, sync::Arc};
+use std::{fmt::Write as _, io, net::SocketAddr, path::Path};
 
 use aws_lc_rs::digest;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use starling_stream::connect::{ClientOptions, ClientStream, Roots, Security, client};
+use starling_test_support::{Versions, connector};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
 
 use crate::Failure;
 
@@ -36,7 +32,7 @@ pub(crate) struct Relayed {
     buffer: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Accounts as `starlingd user import` reads them.
@@ -109,13 +105,8 @@ async fn relay_stream(address: SocketAddr, tls: bool) -> Result<Box<dyn Stream>,
     if !tls {
         return Ok(Box::new(tcp));
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone))
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
+    // The relay makes its certificate anew for each run, on this machine.
+    let connector = connector(Versions::Tls13, &[]);
     Ok(Box::new(connector.connect(ServerName::try_from("localhost")?, tcp).await?))
 }
 
@@ -187,43 +178,4 @@ pub(crate) async fn relay_log_in(address: SocketAddr, tls: bool) -> Result<(), F
     }
     stream.shutdown().await?;
     Ok(())
-}
-
-/// The relay's certificate is made anew for each run, on this machine.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
 }
