@@ -4,6 +4,7 @@
 
 mod bind;
 mod delivery;
+mod domains;
 mod extensions;
 mod hostile;
 mod limits;
@@ -13,6 +14,7 @@ mod stanzas;
 mod starttls;
 mod stop;
 mod streams;
+mod tls;
 mod xml;
 
 use starling_test_support::{Builder, RawClient, Server};

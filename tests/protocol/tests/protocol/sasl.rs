@@ -1,5 +1,7 @@
 //! RFC 6120 §6: SASL. RFC 4616, RFC 5802, RFC 7677, RFC 9266, XEP-0440, XEP-0474.
 
+use std::time::{Duration, Instant};
+
 use starling_test_support::{Binding, RawClient, Scram, Server, Versions};
 
 use crate::verona;
@@ -177,6 +179,24 @@ async fn rfc6120_6_5_10_an_unknown_user_cannot_be_told_from_a_wrong_password() {
         answers.push(failure.as_raw().as_str().to_owned());
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+}
+
+/// RFC 6120 §13.9: nor by the time that it takes. With PLAIN the server does all the work.
+#[tokio::test]
+async fn rfc6120_13_9_an_unknown_user_takes_as_long_as_a_wrong_password() {
+    let server =
+        verona().set("auth.iterations", "400000").set("auth.mechanisms_without_tls", r#"["PLAIN"]"#).start().await;
+    let mut fastest = [Duration::MAX; 2];
+    for _ in 0..4 {
+        for (time, user) in fastest.iter_mut().zip(["juliet", "mallet"]) {
+            let mut client = opened(&server).await;
+            let began = Instant::now();
+            assert_eq!(client.plain_as("", user, "wrong").await, Err("not-authorized".to_owned()));
+            *time = began.elapsed().min(*time);
+        }
+    }
+    let [known, unknown] = fastest;
+    assert!(unknown * 3 > known * 2 && known * 3 > unknown * 2, "{known:?} and {unknown:?}");
 }
 
 #[tokio::test]
