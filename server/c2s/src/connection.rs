@@ -89,20 +89,15 @@ impl Connection {
         let Self { shared, transport, session, mut inbox, mut outbound, permit, .. } = self;
         // From here on its senders are told that nobody is there; what they sent until now is still written.
         session.end().await;
-        let heard = match end {
-            End::Gone => false,
-            End::Finished => true,
-            End::Error(error) => {
-                while let Some(parcel) = inbox.try_recv() {
-                    if let Parcel::Stanza(envelope) = parcel {
-                        outbound.push(envelope);
-                    }
+        if !matches!(end, End::Gone) {
+            while let Some(parcel) = inbox.try_recv() {
+                if let Parcel::Stanza(envelope) = parcel {
+                    outbound.push(envelope);
                 }
-                error.write(outbound.own());
-                true
             }
-        };
-        if heard {
+            if let End::Error(error) = &end {
+                error.write(outbound.own());
+            }
             outbound.own().extend_from_slice(END_OF_STREAM);
             say_last_words(transport, outbound).await;
         }
