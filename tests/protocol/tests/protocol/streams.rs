@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use starling_test_support::{PATIENCE, RawClient, Received};
 use tokio::time::timeout;
 
-use crate::{juliet, verona};
+use crate::{both, juliet, verona};
 
 const STREAMS: &str = "http://etherx.jabber.org/streams";
 
@@ -84,6 +84,25 @@ async fn rfc6120_4_4_what_was_sent_before_the_closing_tag_is_still_handled() {
     client.send("<iq type='get' id='1' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq></stream:stream>").await;
     assert_eq!(client.element().await.as_raw().attribute("id").as_deref(), Some("1"));
     client.expect_close().await;
+}
+
+/// §4.4: also what others have sent to it and it has not read yet.
+#[tokio::test]
+async fn rfc6120_4_4_what_waits_for_a_client_is_written_before_its_stream_is_closed() {
+    let server = verona().set("c2s.limits.bytes_per_second", "off").start().await;
+    let (mut sender, mut leaving) = both(&server).await;
+    let text = "x".repeat(20_000);
+    for number in 0..150 {
+        sender
+            .send(&format!("<message to='romeo@localhost/orchard' id='{number}'><body>{text}</body></message>"))
+            .await;
+    }
+    sender.expect_nothing().await;
+    leaving.send("</stream:stream>").await;
+    for number in 0..150 {
+        assert_eq!(leaving.element().await.as_raw().attribute("id").as_deref(), Some(number.to_string().as_str()));
+    }
+    leaving.expect_close().await;
 }
 
 #[tokio::test]
