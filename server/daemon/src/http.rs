@@ -121,7 +121,7 @@ async fn unready(context: &Context) -> Option<String> {
         readiness::State::Ready => {}
         state @ (readiness::State::Starting | readiness::State::Draining) => return Some(state.as_str().to_owned()),
     }
-    match tokio::time::timeout(STORE_TIMEOUT, context.store.count()).await {
+    match tokio::time::timeout(STORE_TIMEOUT, context.store.list(None, 1)).await {
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(format!("the store does not answer: {error}")),
         Err(_) => Some("the store does not answer in time".to_owned()),

@@ -117,7 +117,8 @@ impl Server {
     pub async fn reload(&self) {
         let certificates = self.certificates.clone();
         match tokio::task::spawn_blocking(move || certificates.reload()).await {
-            Ok(Ok(_)) => info!("Certificates read again"),
+            Ok(Ok(status)) if status.is_good() => info!("Certificates read again"),
+            Ok(Ok(_)) => warn!("Certificates read again; of those that are faulty the old ones stay"),
             Ok(Err(error)) => warn!(%error, "Certificates not read again; the old ones stay"),
             Err(error) => warn!(%error, "Certificates not read again; the old ones stay"),
         }

@@ -23,17 +23,29 @@ pub(crate) struct Outline {
     /// The namespace, if the element declares it itself and it is not the stream's default.
     pub(crate) namespace: Option<Box<str>>,
     /// Where the values of the attributes of every stanza stand (RFC 6120 §8.1): offset and length.
-    pub(crate) header: [Option<(u32, u32)>; HEADER.len()],
+    pub(crate) header: [Option<(u32, u32)>; HEADER],
 }
 
-/// The attributes that are asked for most: prefix and local name.
-const HEADER: [(&str, &str); 5] = [("", "to"), ("", "from"), ("", "id"), ("", "type"), ("xml", "lang")];
+/// The attributes that are asked for most.
+const HEADER: usize = 5;
 const LANG: usize = 4;
+
+/// Where an attribute's place is noted. With a literal name there is nothing left of it to run.
+#[inline]
+fn slot(prefix: &str, local: &str) -> Option<usize> {
+    match (prefix, local) {
+        ("", "to") => Some(0),
+        ("", "from") => Some(1),
+        ("", "id") => Some(2),
+        ("", "type") => Some(3),
+        ("xml", "lang") => Some(LANG),
+        _ => None,
+    }
+}
 
 impl Outline {
     pub(crate) fn note(&mut self, prefix: &str, local: &str, at: u32, length: u32) {
-        let known = HEADER.iter().position(|known| *known == (prefix, local));
-        if let Some(slot) = known.and_then(|index| self.header.get_mut(index)) {
+        if let Some(slot) = slot(prefix, local).and_then(|index| self.header.get_mut(index)) {
             *slot = Some((at, length));
         }
     }
@@ -89,8 +101,9 @@ impl<'a> RawElement<'a> {
 
     /// The value of an attribute without prefix: references resolved, white space normalised (XML 1.0 §3.3.3).
     #[must_use]
+    #[inline]
     pub fn attribute(&self, name: &str) -> Option<Cow<'a, str>> {
-        match HEADER.iter().position(|known| *known == ("", name)) {
+        match slot("", name) {
             Some(index) => self.header(index),
             None => unprefixed(&self.tag(), name),
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
+use memchr::memchr_iter;
 
 use crate::{
     RawElement,
@@ -147,8 +147,8 @@ fn open<'a>(
 fn declare_inherited(element: &RawElement<'_>, tag: &Tag<'_>, out: &mut Vec<u8>) {
     let bytes = element.as_str().as_bytes();
     for (prefix, namespace) in element.scope().prefixes() {
-        let mut found = memmem::find_iter(bytes, prefix.as_bytes());
-        let used = found.any(|at| bytes.get(at + prefix.len()) == Some(&b':'));
+        let mut colons = memchr_iter(b':', bytes);
+        let used = colons.any(|at| bytes.get(..at).is_some_and(|before| before.ends_with(prefix.as_bytes())));
         if used && !tag.attributes().any(|attribute| attribute.declares() == Some(prefix)) {
             out.extend_from_slice(b" xmlns:");
             out.extend_from_slice(prefix.as_bytes());
