@@ -43,4 +43,6 @@ pub struct Limits {
     pub bytes_rate: Option<(f64, f64)>,
     /// How long a client may take none of what is written to it; then its connection is cut.
     pub write_timeout: Duration,
+    /// How long a client has to take what still waits for it when its session ends.
+    pub closing_time: Duration,
 }

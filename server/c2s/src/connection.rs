@@ -99,7 +99,7 @@ impl Connection {
                 error.write(outbound.own());
             }
             outbound.own().extend_from_slice(END_OF_STREAM);
-            say_last_words(transport, outbound).await;
+            say_last_words(transport, outbound, shared.limits.closing_time).await;
         }
         shared.metrics.connections.dec();
         drop(permit);

@@ -23,7 +23,7 @@ use tokio::{select, task::spawn_blocking, time::timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::{
-    closing::say_last_words,
+    closing::{LAST_WORDS, say_last_words},
     connection::{Connection, Pace},
     limits::{Permit, Refusal},
     metrics::LogInEnd,
@@ -99,7 +99,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, transport: Transport, origin: Ori
 pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls: bool, refusal: Refusal) {
     let transport = match (direct_tls, &shared.certificates) {
         (true, Some(certificates)) => {
-            let deadline = tokio::time::Instant::now() + crate::closing::LAST_WORDS;
+            let deadline = tokio::time::Instant::now() + LAST_WORDS;
             match timeout_at(deadline, transport.accept_tls(&certificates.acceptor())).await {
                 Ok(Ok(transport)) => transport,
                 Ok(Err(_)) | Err(_) => return,
@@ -110,7 +110,7 @@ pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls
     let mut accept = Accept::new(Arc::clone(&shared.policy), transport.tls_info().cloned(), SystemRandom);
     let mut outbound = Outbound::default();
     accept.fail(&refusal.into(), outbound.own());
-    say_last_words(transport, outbound).await;
+    say_last_words(transport, outbound, LAST_WORDS).await;
 }
 
 impl LogIn {
@@ -347,7 +347,7 @@ impl LogIn {
             session.end().await;
         }
         if heard && let Some(transport) = self.transport.take() {
-            say_last_words(transport, self.outbound).await;
+            say_last_words(transport, self.outbound, LAST_WORDS).await;
         }
         self.shared.metrics.connections.dec();
     }

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::{
     Config, Limits, Role,
+    closing::LAST_WORDS,
     limits::Gate,
     listener::{Listener, REFUSED_AT_ONCE},
     metrics::Metrics,
@@ -149,7 +150,7 @@ impl C2s {
     }
 
     /// Accepts no more, tells every client `system-shutdown` behind what still waits for it, and returns when all
-    /// connections have ended, or after `grace`. `true`: all have.
+    /// connections have ended, or after `grace` and what clients have to close their side. `true`: all have.
     pub async fn stop(&self, grace: Duration) -> bool {
         drop(std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner)));
         self.shared.stop.cancel();
@@ -158,7 +159,7 @@ impl C2s {
         info!(sessions, "Client streams are being ended.");
         // A log-in that ended in a session between the two is told too: its task asks `stop` before it hands over.
         self.link.close_all(&StreamCondition::SystemShutdown.into());
-        let ended = timeout(grace, self.shared.tasks.wait()).await.is_ok();
+        let ended = timeout(grace + LAST_WORDS, self.shared.tasks.wait()).await.is_ok();
         if !ended {
             warn!(left = self.shared.tasks.len(), "Connections left when the time to stop was over.");
         }

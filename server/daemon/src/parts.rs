@@ -159,5 +159,6 @@ fn limits(settings: &Settings) -> Limits {
         failed_log_ins_per_account: limits.failed_logins_per_account.0,
         bytes_rate: rate(limits.bytes_per_second, limits.bytes_burst),
         write_timeout: Duration::from_secs(limits.write_timeout.into()),
+        closing_time: Duration::from_secs(settings.c2s.stop_grace.into()),
     }
 }
