@@ -33,7 +33,8 @@ const SHORT: Extent = Extent { log_ins: 200, chat: Duration::from_secs(2), many_
 const SHORT_BOUND: f64 = 6.0;
 
 /// The aim of each row, and its unit.
-const AIMS: [(&str, &str, f64); 8] = [
+const AIMS: [(&str, &str, f64); 9] = [
+    ("first log-in, plain", "ms CPU", 0.25),
     ("log-in, plain", "ms CPU", 0.25),
     ("log-in, STARTTLS", "ms CPU", 0.45),
     ("chat, 50 pairs, plain", "us CPU/message", 9.5),
@@ -51,12 +52,16 @@ pub(crate) async fn run(program: Option<PathBuf>, short: bool, json_file: Option
         Some(program) => program,
         None => std::env::current_exe()?.with_file_name("starlingd"),
     };
-    let server = Server::start(&program, &extent).await?;
-    let relay = Relay::start().await?;
+    let mut server = Server::start(&program, &extent).await?;
+    let mut relay = Relay::start().await?;
     let mut rows = Vec::new();
     let mut broken = Vec::new();
     for (name, unit, aim) in AIMS {
         let tls = !name.ends_with("plain");
+        if name.starts_with("idle") {
+            // What earlier sessions left in the heap would be used again, and sessions seem to cost nothing.
+            (server, relay) = (Server::start(&program, &extent).await?, Relay::start().await?);
+        }
         let ours = figure(name, &server.target(name)?, server.pid, &extent, &mut broken).await?;
         let beside = figure(name, &relay.target(tls), relay.pid, &extent, &mut broken).await?;
         println!("{name:<24} {ours:>8.2} {unit:<15} relay {beside:>7.2}   aim {aim:>6.2}");
@@ -78,7 +83,7 @@ async fn figure(
     extent: &Extent,
     broken: &mut Vec<String>,
 ) -> Result<f64, Failure> {
-    if name.starts_with("log-in") {
+    if name.contains("log-in") {
         return Ok(sessions::log_in(target, pid, extent.log_ins, 8).await?.cpu_ms);
     }
     if name.starts_with("idle") {

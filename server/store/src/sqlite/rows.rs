@@ -8,37 +8,32 @@ use starling_xmpp::{
 
 use crate::Error;
 
+/// One row for all hash functions: each row more is a message more between threads.
+const CREDENTIALS: &str = "\
+    SELECT a.salt, a.iterations, a.stored_key, a.server_key, \
+           b.salt, b.iterations, b.stored_key, b.server_key, \
+           c.salt, c.iterations, c.stored_key, c.server_key \
+    FROM account \
+    LEFT JOIN verifier AS a ON a.jid = account.jid AND a.hash = 'SHA-1' \
+    LEFT JOIN verifier AS b ON b.jid = account.jid AND b.hash = 'SHA-256' \
+    LEFT JOIN verifier AS c ON c.jid = account.jid AND c.hash = 'SHA-512' \
+    WHERE account.jid = ?";
+
 pub(super) async fn credentials(pool: &SqlitePool, jid: &str) -> Result<Option<Credentials>, Error> {
-    // One row for an account without verifiers, so that it is known from one that does not exist.
-    let statement = "SELECT hash, salt, iterations, stored_key, server_key \
-                     FROM account LEFT JOIN verifier USING (jid) WHERE account.jid = ?";
-    let rows = sqlx::query(statement).bind(jid).fetch_all(pool).await?;
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let mut credentials = Credentials::default();
-    for row in &rows {
-        let Some(hash) = row.try_get::<Option<String>, _>(0)? else { continue };
-        let slot = match hash.as_str() {
-            "SHA-1" => &mut credentials.sha1,
-            "SHA-256" => &mut credentials.sha256,
-            "SHA-512" => &mut credentials.sha512,
-            // A newer release may know more.
-            _ => continue,
-        };
-        *slot = Some(verifier(row)?);
-    }
-    Ok(Some(credentials))
+    let Some(row) = sqlx::query(CREDENTIALS).bind(jid).fetch_optional(pool).await? else { return Ok(None) };
+    Ok(Some(Credentials { sha1: verifier(&row, 0)?, sha256: verifier(&row, 4)?, sha512: verifier(&row, 8)? }))
 }
 
-fn verifier(row: &SqliteRow) -> Result<Verifier, Error> {
-    let iterations = row.try_get::<i64, _>(2)?;
-    Ok(Verifier {
-        salt: row.try_get(1)?,
+/// The verifier in four columns from `column` on, if there is one.
+fn verifier(row: &SqliteRow, column: usize) -> Result<Option<Verifier>, Error> {
+    let Some(salt) = row.try_get::<Option<Vec<u8>>, _>(column)? else { return Ok(None) };
+    let iterations = row.try_get::<i64, _>(column + 1)?;
+    Ok(Some(Verifier {
+        salt,
         iterations: u32::try_from(iterations).map_err(|_| Error::Corrupt(format!("{iterations} iterations")))?,
-        stored_key: row.try_get(3)?,
-        server_key: row.try_get(4)?,
-    })
+        stored_key: row.try_get(column + 2)?,
+        server_key: row.try_get(column + 3)?,
+    }))
 }
 
 /// `false`: it was there.
