@@ -7,6 +7,7 @@
 //! ```
 
 pub mod differential;
+pub mod negotiate;
 pub mod path;
 pub mod proxy;
 pub mod reader;
@@ -29,4 +30,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("stanza", stanza::run),
     ("sasl", sasl::run),
     ("proxy", proxy::run),
+    ("negotiate", negotiate::run),
 ];
