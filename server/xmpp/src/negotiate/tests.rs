@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use starling_xml::{Frame, Limits, Reader};
 
+use super::TlsInfo;
 use super::accept::{Accept, AcceptPolicy, Input, Next, TlsPolicy};
 use super::initiate::{self, Initiate};
 use crate::random::SystemRandom;
-use crate::sasl::{Credentials, Mechanism};
+use crate::sasl::{ChannelBindings, Credentials, Mechanism};
 use crate::{StreamCondition, jid};
 
 fn policy(tls: TlsPolicy) -> Arc<AcceptPolicy> {
@@ -86,14 +87,16 @@ fn rfc6120_5_and_6_refusals() {
     }
 }
 
-/// Both ends in memory, without TLS.
-fn log_in(mechanism: Mechanism) -> String {
-    let mut rules = (*policy(TlsPolicy::Off)).clone();
+/// Both ends in memory: without TLS, or, after STARTTLS, with something to bind to.
+fn log_in(mechanism: Mechanism, tls: Option<ChannelBindings>, wish: &str) -> String {
+    let mut rules = (*policy(if tls.is_some() { TlsPolicy::Required } else { TlsPolicy::Off })).clone();
     rules.mechanisms_without_tls = vec![mechanism];
+    rules.mechanisms = vec![mechanism];
+    let info = tls.map(|bindings| TlsInfo { bindings, version: "TLSv1.3", server_name: None });
     let known = Credentials::derive("secret", 4096, &mut SystemRandom).unwrap();
     let mut server = Accept::new(Arc::new(rules), None, SystemRandom);
-    let me = jid::parse("me@a.example/here").unwrap();
-    let mut client = Initiate::client(&me, "secret", false, None, SystemRandom).allow_plain_without_tls();
+    let me = jid::parse(&format!("me@a.example{wish}")).unwrap();
+    let mut client = Initiate::client(&me, "secret", info.is_some(), None, SystemRandom).allow_plain_without_tls();
     let (mut at_server, mut at_client) = (Reader::new(Limits::default()), Reader::new(Limits::default()));
     let (mut up, mut down) = (Vec::new(), Vec::new());
     client.start(&mut up);
@@ -112,8 +115,12 @@ fn log_in(mechanism: Mechanism) -> String {
                     Next::Load { .. } => server.handle(Input::Credentials(Some(known.clone())), &mut down),
                     Next::CheckPassword(check) => server.handle(Input::PasswordChecked(check.run()), &mut down),
                     Next::Bind { account, resource } => {
-                        let full = account.with_resource(&resource.unwrap());
-                        server.handle(Input::Bound(full), &mut down)
+                        let resource = resource.unwrap_or_else(|| jid::parse_resource("made up").unwrap());
+                        server.handle(Input::Bound(account.with_resource(&resource)), &mut down)
+                    }
+                    Next::StartTls => {
+                        restart = true;
+                        server.handle(Input::TlsReady(info.clone().unwrap()), &mut down)
                     }
                     Next::Authenticated { .. } => {
                         restart = true;
@@ -139,7 +146,11 @@ fn log_in(mechanism: Mechanism) -> String {
             match next.unwrap() {
                 initiate::Next::Established { full } => return full.to_string(),
                 initiate::Next::Restart => restart = true,
-                _ => {}
+                initiate::Next::StartTls => {
+                    restart = true;
+                    client.handle(initiate::Input::TlsReady(info.clone().unwrap()), &mut up).unwrap();
+                }
+                initiate::Next::Read | initiate::Next::Accepted => {}
             }
         }
         if restart {
@@ -150,7 +161,102 @@ fn log_in(mechanism: Mechanism) -> String {
 }
 
 #[test]
-fn both_ends_log_in_by_scram_and_plain() {
-    assert_eq!(log_in(Mechanism::ScramSha256), "me@a.example/here");
-    assert_eq!(log_in(Mechanism::Plain), "me@a.example/here");
+fn both_ends_log_in_by_every_mechanism_that_needs_no_binding() {
+    for mechanism in Mechanism::BY_STRENGTH.into_iter().filter(|mechanism| !mechanism.is_plus()) {
+        assert_eq!(log_in(mechanism, None, "/here"), "me@a.example/here", "{mechanism}");
+    }
+}
+
+#[test]
+fn both_ends_log_in_after_starttls_bound_by_either_type() {
+    for exporter in [Some([3; 32]), None] {
+        let bindings = ChannelBindings { exporter, end_point: Some(vec![5; 32]) };
+        for mechanism in Mechanism::BY_STRENGTH {
+            assert_eq!(log_in(mechanism, Some(bindings.clone()), "/here"), "me@a.example/here", "{mechanism}");
+        }
+    }
+}
+
+#[test]
+fn rfc6120_7_6_without_a_wish_the_server_makes_up_a_resource() {
+    assert_eq!(log_in(Mechanism::ScramSha256, None, ""), "me@a.example/made up");
+}
+
+/// What the server answers to an attempt that is told how the store fares.
+fn after_load(answer: Input<'_>) -> String {
+    let mut accept = Accept::new(policy(TlsPolicy::Off), None, SystemRandom);
+    let text = format!(
+        "{OPEN}<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>biwsbj1hLHI9eA==</auth>"
+    );
+    let (mut reader, mut input, mut out) = (Reader::new(Limits::default()), text.as_bytes(), Vec::new());
+    let mut answer = Some(answer);
+    while let Some(frame) = reader.read(&mut input).unwrap() {
+        let next = match &frame {
+            Frame::Open(header) => accept.handle(Input::Open(header), &mut out),
+            Frame::Element(element) => accept.handle(Input::Element(*element), &mut out),
+            Frame::Close => break,
+        };
+        if let Next::Load { account } = next.unwrap() {
+            assert_eq!(account.to_string(), "a@a.example");
+            accept.handle(answer.take().unwrap(), &mut out).unwrap();
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rfc6120_6_5_11_a_store_that_is_away_is_a_temporary_failure() {
+    assert!(after_load(Input::BackendAway).contains("<temporary-auth-failure/>"));
+}
+
+#[test]
+fn an_account_that_does_not_exist_gets_a_challenge_like_any_other() {
+    assert!(after_load(Input::Credentials(None)).contains("</challenge>"));
+}
+
+#[test]
+fn rfc6120_6_4_5_attempts_are_limited() {
+    let attempt = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AAAA</auth>";
+    let (out, ended) = say(TlsPolicy::Off, &format!("{OPEN}{}", attempt.repeat(3)));
+    assert_eq!(out.matches("<malformed-request/>").count(), 2, "{out}");
+    assert_eq!(ended, Some(StreamCondition::PolicyViolation));
+}
+
+#[test]
+fn xep0440_binding_types_are_advertised_with_the_mechanisms_that_use_them() {
+    let bindings = ChannelBindings { exporter: Some([3; 32]), end_point: Some(vec![5; 32]) };
+    for (bindings, expected) in [(bindings, 2), (ChannelBindings::default(), 0)] {
+        let info = TlsInfo { bindings, version: "TLSv1.3", server_name: None };
+        let mut accept = Accept::new(policy(TlsPolicy::Required), Some(info), SystemRandom);
+        let (mut reader, mut input, mut out) = (Reader::new(Limits::default()), OPEN.as_bytes(), Vec::new());
+        let Ok(Some(Frame::Open(header))) = reader.read(&mut input) else { panic!("no header") };
+        accept.handle(Input::Open(&header), &mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out.matches("<channel-binding ").count(), expected, "{out}");
+        assert_eq!(out.matches("-PLUS</mechanism>").count(), if expected > 0 { 3 } else { 0 }, "{out}");
+        assert!(!out.contains("starttls"), "{out}");
+    }
+}
+
+#[test]
+fn xep0114_3_a_component_proves_its_secret_by_the_streams_id() {
+    let mut component = Initiate::component("gate.localhost", "gatesecret");
+    let (mut reader, mut out) = (Reader::new(Limits::default()), Vec::new());
+    component.start(&mut out);
+    assert!(String::from_utf8(out.split_off(0)).unwrap().contains("to='gate.localhost'"));
+    let mut input = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' \
+                     id='3BF96D32' from='gate.localhost'><handshake/>"
+        .as_bytes();
+    let mut accepted = false;
+    while let Some(frame) = reader.read(&mut input).unwrap() {
+        let next = match &frame {
+            Frame::Open(header) => component.handle(initiate::Input::Open(header), &mut out),
+            Frame::Element(element) => component.handle(initiate::Input::Element(*element), &mut out),
+            Frame::Close => panic!("closed"),
+        };
+        accepted = matches!(next.unwrap(), initiate::Next::Accepted);
+    }
+    // sha1("3BF96D32" + "gatesecret")
+    assert_eq!(String::from_utf8(out).unwrap(), "<handshake>e41be3f785072616735afcd4109b5b8797bacfe7</handshake>");
+    assert!(accepted);
 }
