@@ -6,8 +6,8 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A newer release has changed the schema in a way that this one does not know.
-    #[error("the database was written by a newer release (its migration {0} is not known here)")]
+    /// A newer release has taken from the schema what this one needs: only programs that know this migration can go on.
+    #[error("the database belongs to a newer release: migration {0} is not known here")]
     NewerSchema(i64),
     /// A migration of this release is not the one that was applied: the program or the database was tampered with.
     #[error("the database does not fit this program: {0}")]
@@ -58,7 +58,6 @@ impl From<sqlx::migrate::MigrateError> for Error {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
         use sqlx::migrate::MigrateError;
         match error {
-            MigrateError::VersionMissing(version) => Self::NewerSchema(version),
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             other => Self::Schema(other.to_string()),
         }

@@ -21,7 +21,25 @@ use starling_xmpp::{Random, SystemRandom, jid::BareJid, sasl::Credentials};
 
 use crate::{Account, Accounts, Error, PutMode, Store, cache::Cache};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// What this release knows of the schema.
+fn migrations() -> Migrator {
+    let mut migrations = sqlx::migrate!("migrations/sqlite");
+    // A newer release that was here only added: this one still reads and writes what it knows.
+    migrations.set_ignore_missing(true);
+    migrations
+}
+
+/// Applies what is missing, unless a newer release has taken away what this one needs: a migration that does so sets
+/// `user_version` to the last migration that a program must know to go on.
+async fn migrate(writer: &SqlitePool) -> Result<(), Error> {
+    let migrations = migrations();
+    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let needed = rows::user_version(writer).await?;
+    if needed > known {
+        return Err(Error::NewerSchema(needed));
+    }
+    Ok(migrations.run(writer).await?)
+}
 
 /// Connections that read at one time. One more waits, up to [`WAIT`].
 const READERS: u32 = 4;
@@ -58,7 +76,7 @@ impl SqliteStore {
             .max_lifetime(None)
             .test_before_acquire(false);
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
-        MIGRATIONS.run(&writer).await?;
+        migrate(&writer).await?;
         let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
         Ok(Self { writer, readers, cache: Arc::default() })
     }

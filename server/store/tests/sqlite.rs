@@ -48,18 +48,39 @@ async fn nobody_else_can_read_its_files() {
     }
 }
 
-#[tokio::test]
-async fn a_schema_of_a_newer_release_is_refused() {
+async fn after(statements: &[&'static str]) -> (tempfile::TempDir, Result<SqliteStore, Error>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("starling.sqlite");
-    SqliteStore::open(&path).await.unwrap().close().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.put(&[suite::account("juliet@example.com", 7)], PutMode::Create).await.unwrap();
+    store.close().await;
     let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&path)).await.unwrap();
-    sqlx::query("INSERT INTO _sqlx_migrations VALUES (9999, 'later', CURRENT_TIMESTAMP, 1, x'00', 0)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut connection).await.unwrap();
+    }
     connection.close().await.unwrap();
-    match SqliteStore::open(&path).await {
+    let store = SqliteStore::open(&path).await;
+    (folder, store)
+}
+
+const LATER: &str = "INSERT INTO _sqlx_migrations VALUES (9999, 'later', CURRENT_TIMESTAMP, 1, x'00', 0)";
+
+#[tokio::test]
+async fn what_a_newer_release_added_hinders_nobody_who_rolls_back() {
+    let statements = [LATER, "ALTER TABLE account ADD COLUMN later TEXT", "CREATE TABLE later (a TEXT)"];
+    let (_folder, store) = after(&statements).await;
+    let store = store.unwrap();
+    let juliet = suite::account("juliet@example.com", 7);
+    assert_eq!(store.credentials(&juliet.jid).await.unwrap(), Some(juliet.credentials));
+    let romeo = suite::account("romeo@example.com", 8);
+    assert!(store.put(std::slice::from_ref(&romeo), PutMode::Create).await.unwrap().is_empty());
+    assert_eq!(store.credentials(&romeo.jid).await.unwrap(), Some(romeo.credentials));
+}
+
+#[tokio::test]
+async fn a_schema_from_which_a_newer_release_took_what_we_need_is_refused() {
+    let (_folder, store) = after(&[LATER, "PRAGMA user_version = 9999"]).await;
+    match store {
         Err(Error::NewerSchema(9999)) => {}
         other => panic!("{other:?}"),
     }

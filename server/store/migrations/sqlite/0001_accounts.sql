@@ -1,5 +1,5 @@
 -- Migrations only add: release N-1 must be able to read and write what release N has migrated. What is no longer used
--- is dropped one release later.
+-- is dropped one release later, by a migration that sets user_version to the last one that a program must know.
 
 CREATE TABLE account (
     -- The bare JID, normalised.

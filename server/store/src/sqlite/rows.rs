@@ -36,6 +36,11 @@ fn verifier(row: &SqliteRow, column: usize) -> Result<Option<Verifier>, Error> {
     }))
 }
 
+pub(super) async fn user_version(pool: &SqlitePool) -> Result<i64, Error> {
+    let row = sqlx::query("PRAGMA user_version").fetch_one(pool).await?;
+    Ok(row.try_get(0)?)
+}
+
 /// `false`: it was there.
 pub(super) async fn insert_account(connection: &mut SqliteConnection, jid: &str) -> Result<bool, Error> {
     let statement = "INSERT INTO account (jid) VALUES (?) ON CONFLICT DO NOTHING";
