@@ -146,6 +146,24 @@ impl<'a> RawElement<'a> {
         }
     }
 
+    /// How many child elements there are, counted up to `most`.
+    #[must_use]
+    pub fn count_children(&self, most: usize) -> usize {
+        let mut cursor = Cursor::new(self.inner());
+        let mut count = 0;
+        while count < most
+            && let Some(token) = cursor.next()
+        {
+            if let Token::Start(tag) = token {
+                count += 1;
+                if !tag.empty {
+                    cursor.skip_element();
+                }
+            }
+        }
+        count
+    }
+
     /// The first child of this name and namespace.
     #[must_use]
     pub fn child(&self, name: &str, namespace: &str) -> Option<Child<'a>> {

@@ -74,6 +74,7 @@ fn accessors_find_what_is_there() {
     assert_eq!(raw.text(), "t1t2<");
     let names: Vec<_> = raw.children().map(|child| (child.name(), child.namespace().to_owned())).collect();
     assert_eq!(names, [("body", "jabber:client".to_owned()), ("x", "urn:x".to_owned())]);
+    assert_eq!([0, 1, 2, 9].map(|most| raw.count_children(most)), [0, 1, 2, 2]);
     assert_eq!(raw.child("body", "jabber:client").unwrap().text(), "Hi you");
     let inner = raw.child("x", "urn:x").unwrap();
     assert_eq!(inner.as_str(), "<x xmlns='urn:x' xmlns:z='urn:z'><z:y k='v'/>in</x>");

@@ -182,7 +182,7 @@ impl IqType {
 
     /// RFC 6120 §8.2.3 rules 3 to 6.
     fn check_children(self, raw: &RawElement<'_>) -> Result<(), Malformed> {
-        let found = raw.children().take(2).count();
+        let found = raw.count_children(2);
         let right = match self {
             Self::Get | Self::Set => found == 1,
             Self::Result => found <= 1,
