@@ -63,7 +63,8 @@ impl Client {
                 command
             }
             Kind::XmppJs => {
-                let mut command = Command::new("node");
+                let own = home().join("node_modules/.bin/node");
+                let mut command = if own.exists() { Command::new(own) } else { Command::new("node") };
                 command.arg(script("xmpp_js_client.mjs")).env("XMPP_JS_MODULES", home());
                 command
             }
