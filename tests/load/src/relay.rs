@@ -12,21 +12,34 @@ use std::{
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Failure, target::Stream};
+use crate::Failure;
 
 const NOBODY: u32 = u32::MAX;
 const BUFFER: usize = 4 * 1024;
 
-type Writer = WriteHalf<Box<dyn Stream>>;
+/// The writer of one whose peer has not come, and where the peer's goes when it has.
+type Half<W> = (W, oneshot::Sender<W>);
 
-/// Writers of those whose peer has not come.
-type Waiting = Arc<Mutex<HashMap<u32, (Writer, oneshot::Sender<Writer>)>>>;
+/// Who waits, by number.
+struct Waiting<W>(Arc<Mutex<HashMap<u32, Half<W>>>>);
+
+impl<W> Clone for Waiting<W> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<W> Default for Waiting<W> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
 
 /// Serves until it is killed. Prints two addresses: without and with TLS.
 pub(crate) async fn serve() -> Result<(), Failure> {
@@ -35,7 +48,7 @@ pub(crate) async fn serve() -> Result<(), Failure> {
     let acceptor = acceptor()?;
     println!("{} {}", plain.local_addr()?, tls.local_addr()?);
     io::stdout().flush()?;
-    let waiting = Waiting::default();
+    let (waiting, waiting_tls) = (Waiting::default(), Waiting::default());
     loop {
         tokio::select! {
             accepted = plain.accept() => {
@@ -44,7 +57,14 @@ pub(crate) async fn serve() -> Result<(), Failure> {
             }
             accepted = tls.accept() => {
                 let (tcp, _) = accepted?;
-                tokio::spawn(tls_connection(tcp, acceptor.clone(), waiting.clone()));
+                let (acceptor, waiting) = (acceptor.clone(), waiting_tls.clone());
+                tokio::spawn(async move {
+                    tcp.set_nodelay(true).ok();
+                    if let Ok(stream) = acceptor.accept(tcp).await {
+                        let (reader, writer) = split(stream);
+                        relay(reader, writer, waiting).await.ok();
+                    }
+                });
             }
         }
     }
@@ -61,25 +81,22 @@ fn acceptor() -> Result<TlsAcceptor, Failure> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn plain_connection(tcp: TcpStream, waiting: Waiting) {
+async fn plain_connection(tcp: TcpStream, waiting: Waiting<tokio::net::tcp::OwnedWriteHalf>) {
     tcp.set_nodelay(true).ok();
-    relay(Box::new(tcp), waiting).await.ok();
+    let (reader, writer) = tcp.into_split();
+    relay(reader, writer, waiting).await.ok();
 }
 
-async fn tls_connection(tcp: TcpStream, acceptor: TlsAcceptor, waiting: Waiting) {
-    tcp.set_nodelay(true).ok();
-    if let Ok(stream) = acceptor.accept(tcp).await {
-        relay(Box::new(stream), waiting).await.ok();
-    }
-}
-
-async fn relay(mut stream: Box<dyn Stream>, waiting: Waiting) -> io::Result<()> {
-    let (own, peer) = (stream.read_u32().await?, stream.read_u32().await?);
-    let (reader, writer) = split(stream);
+async fn relay<R, W>(mut reader: R, writer: W, waiting: Waiting<W>) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (own, peer) = (reader.read_u32().await?, reader.read_u32().await?);
     if peer == NOBODY {
         return copy(reader, writer).await;
     }
-    let met = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    let met = waiting.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
     let theirs = match met {
         Some((theirs, their_turn)) => {
             their_turn.send(writer).map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
@@ -87,14 +104,14 @@ async fn relay(mut stream: Box<dyn Stream>, waiting: Waiting) -> io::Result<()> 
         }
         None => {
             let (turn, theirs) = oneshot::channel();
-            waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(own, (writer, turn));
+            waiting.0.lock().unwrap_or_else(PoisonError::into_inner).insert(own, (writer, turn));
             theirs.await.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?
         }
     };
     copy(reader, theirs).await
 }
 
-async fn copy(mut reader: ReadHalf<Box<dyn Stream>>, mut writer: Writer) -> io::Result<()> {
+async fn copy(mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = reader.read(&mut buffer).await?;

@@ -32,7 +32,7 @@ pub(crate) struct Relayed {
     buffer: Vec<u8>,
 }
 
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Accounts as `starlingd user import` reads them.
