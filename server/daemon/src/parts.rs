@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use starling_c2s::{Config, Limits, Role};
+use starling_c2s::{Config, Limits};
 use starling_link::Bounds;
 use starling_session::{Conflict, Policy};
 use starling_settings::{Error, Limit, Problem, Settings};
@@ -121,11 +121,6 @@ impl Parts {
             limits: self.limits.clone(),
         }
     }
-}
-
-/// The name of a listener in logs.
-pub(crate) const fn role_name(role: Role) -> &'static str {
-    role.as_str()
 }
 
 fn policy(settings: &Settings) -> Policy {

@@ -25,7 +25,7 @@ use crate::{
     admin::{self, Admin},
     data::{DataFolder, Lock},
     http, metrics,
-    parts::{Parts, role_name},
+    parts::Parts,
     readiness::{Readiness, State},
     self_signed,
 };
@@ -69,7 +69,7 @@ impl Server {
         registry.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
         let c2s = Arc::new(c2s(&parts, &store, &certificates, &registry).await?);
         let mut addresses: Vec<_> =
-            c2s.addresses().iter().map(|(role, address)| (role_name(*role), address.to_string())).collect();
+            c2s.addresses().iter().map(|(role, address)| (role.as_str(), address.to_string())).collect();
         if let Some(address) = parts.http {
             let (listener, address) = listen(address).await?;
             addresses.push(("http", address));

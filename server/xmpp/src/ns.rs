@@ -32,7 +32,4 @@ pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 pub const PING: &str = "urn:xmpp:ping";
 
 /// Whether stanzas live in this namespace: one of [`CLIENT`], [`SERVER`], [`COMPONENT`].
-#[must_use]
-pub fn is_content(namespace: &str) -> bool {
-    matches!(namespace, CLIENT | SERVER | COMPONENT)
-}
+pub use starling_xml::is_content_namespace as is_content;

@@ -60,15 +60,4 @@ impl<'a> Stanza<'a> {
         }
         Ok(Self { kind, to, from, id, raw })
     }
-
-    /// Whether an error may answer it: RFC 6120 §8.3.1 rule 4, and an iq result asks for nothing.
-    #[must_use]
-    pub const fn may_be_answered(&self) -> bool {
-        !matches!(
-            self.kind,
-            Kind::Message(MessageType::Error)
-                | Kind::Presence(PresenceType::Error)
-                | Kind::Iq(IqType::Error | IqType::Result)
-        )
-    }
 }

@@ -74,15 +74,6 @@ impl Malformed {
         }
     }
 
-    /// The error to end the stream with, if it cannot go on.
-    #[must_use]
-    pub fn stream_error(&self) -> Option<StreamError> {
-        match self.refusal() {
-            Refusal::Stanza(_) => None,
-            Refusal::Stream(error) => Some(error),
-        }
-    }
-
     fn stanza(&self, condition: Condition) -> Refusal {
         Refusal::Stanza(StanzaError::with_text(condition, self.to_string()))
     }
