@@ -177,7 +177,7 @@ impl Connection {
         while !self.is_behind() {
             match self.inbox.poll_recv(cx) {
                 Poll::Ready(Some(Parcel::Stanza(envelope))) => self.outbound.push(envelope),
-                Poll::Ready(Some(Parcel::Close)) => {}
+                Poll::Ready(Some(Parcel::Wake)) => {}
                 // Every sender is gone only when the session was detached: `closing` says why.
                 Poll::Ready(None) | Poll::Pending => return false,
             }
@@ -197,7 +197,7 @@ impl Connection {
         let waiting = self.outbound.len();
         let written = self.outbound.poll_write(&mut self.transport, cx)?;
         if written.stanzas > 0 {
-            self.inbox.written(written.stanzas);
+            self.inbox.left(written.stanzas, written.bytes);
         }
         if written.all || self.outbound.len() < waiting {
             self.stalled = None;

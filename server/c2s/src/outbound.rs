@@ -79,23 +79,20 @@ impl Outbound {
     /// inbox to make room, and whether nothing is left. Pending is `Ok((_, false))`, with the waker registered.
     pub(crate) fn poll_write(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> io::Result<Written> {
         self.seal();
-        let mut stanzas = 0;
+        let mut done = Written { stanzas: 0, bytes: 0, all: false };
         while !self.chunks.is_empty() {
             let written = match self.write_once(transport, cx) {
-                Poll::Pending => return Ok(Written { stanzas, all: false }),
+                Poll::Pending => return Ok(done),
                 Poll::Ready(written) => written?,
             };
-            stanzas += self.advance(written);
+            self.advance(written, &mut done);
         }
         self.release();
-        let all = match transport.poll_flush(cx) {
-            Poll::Pending => false,
-            Poll::Ready(flushed) => {
-                flushed?;
-                true
-            }
-        };
-        Ok(Written { stanzas, all })
+        if let Poll::Ready(flushed) = transport.poll_flush(cx) {
+            flushed?;
+            done.all = true;
+        }
+        Ok(done)
     }
 
     fn write_once(&self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -111,9 +108,8 @@ impl Outbound {
         }
     }
 
-    /// Drops what is written; the bytes of stanzas among it.
-    fn advance(&mut self, written: usize) -> usize {
-        let mut stanzas = 0;
+    /// Drops what is written, and counts the stanzas among it.
+    fn advance(&mut self, written: usize, done: &mut Written) {
         self.at += written;
         while let Some(first) = self.chunks.front() {
             let size = first.bytes().len();
@@ -121,13 +117,13 @@ impl Outbound {
                 break;
             }
             if matches!(first, Chunk::Shared(_)) {
-                stanzas += size;
+                done.stanzas += 1;
+                done.bytes += size;
             }
             self.at -= size;
             self.queued -= size;
             self.chunks.pop_front();
         }
-        stanzas
     }
 
     /// An idle connection holds no memory for what it wrote once.
@@ -140,8 +136,10 @@ impl Outbound {
 
 /// What [`Outbound::poll_write`] did.
 pub(crate) struct Written {
-    /// Bytes of stanzas that are wholly written.
+    /// Stanzas that are wholly written.
     pub(crate) stanzas: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
     /// Nothing waits any more.
     pub(crate) all: bool,
 }
@@ -157,12 +155,8 @@ mod tests {
     use super::*;
 
     fn envelope(stanza: &str) -> Arc<Envelope> {
-        Arc::new(Envelope {
-            to: None,
-            from: "romeo@example.net/orchard".parse().unwrap(),
-            kind: Kind::Message(MessageType::Chat),
-            stanza: stanza.into(),
-        })
+        let from = "romeo@example.net/orchard".parse().unwrap();
+        Arc::new(Envelope::new(None, from, Kind::Message(MessageType::Chat), stanza.into()))
     }
 
     async fn connected() -> (Transport, TcpStream) {
@@ -172,14 +166,14 @@ mod tests {
     }
 
     async fn write_all(outbound: &mut Outbound, transport: &mut Transport) -> usize {
-        let mut stanzas = 0;
+        let mut bytes = 0;
         std::future::poll_fn(|cx| {
             let written = outbound.poll_write(transport, cx).unwrap();
-            stanzas += written.stanzas;
+            bytes += written.bytes;
             if written.all { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-        stanzas
+        bytes
     }
 
     #[tokio::test]

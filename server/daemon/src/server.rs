@@ -198,15 +198,16 @@ async fn c2s(parts: &Parts, store: &Arc<SqliteStore>, certificates: &Certificate
     let registry = Arc::new(MemoryRegistry::new());
     let link = Arc::new(LocalLink::new());
     let extensions = Extensions::new(all_extensions()).map_err(|error| Error::Extension(error.to_string()))?;
-    let service = Service::new(
-        InstanceId(u64::from_be_bytes(instance)),
-        parts.domains.clone(),
-        parts.policy,
-        registry.clone(),
-        link.clone(),
+    let service = Service::new(starling_session::Parts {
+        instance: InstanceId(u64::from_be_bytes(instance)),
+        domains: parts.domains.clone(),
+        policy: parts.policy,
+        registry: registry.clone(),
+        link: link.clone(),
+        store: store.clone(),
         extensions,
-        starling_session::Metrics::new(metrics)?,
-    );
+        metrics: starling_session::Metrics::new(metrics)?,
+    });
     let accounts: Arc<dyn Accounts> = store.clone();
     let parts = starling_c2s::Parts {
         config: parts.c2s(fake_salt_key),

@@ -13,6 +13,7 @@
 mod envelope;
 mod local;
 mod mailbox;
+mod tracking;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub use crate::{
     envelope::Envelope,
     local::LocalLink,
     mailbox::{Bounds, Inbox, Parcel},
+    tracking::{Entry, Settled, Standing, Tracking},
 };
 
 /// What became of an envelope, as far as its origin can know at once.
@@ -32,7 +34,8 @@ pub enum Outcome {
     Queued,
     /// No session has that full JID.
     NoSession,
-    /// The recipient's queue is at its bound; the envelope was not taken.
+    /// The recipient's queue is at its bound, or, for a kept message, there are older ones for it in the store; the
+    /// envelope was not taken.
     Full,
 }
 
@@ -41,6 +44,12 @@ pub enum Outcome {
 pub trait Link: Send + Sync + 'static {
     /// Hands `envelope` to the session bound to the full JID `target`. The same envelope may go to many targets.
     fn send(&self, target: &str, envelope: &Arc<Envelope>) -> Outcome;
+
+    /// Hands `envelope` to whoever speaks for another domain: a connection to its server, or a component.
+    fn send_domain(&self, domain: &str, envelope: &Arc<Envelope>) -> Outcome;
+
+    /// Tells a session that messages for its account wait in the store. `false`: it is not attached.
+    fn poke(&self, full: &FullJid, id: SessionId) -> bool;
 
     /// Makes the calling process the place of `full`, until [`Link::detach`].
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox;

@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct LocalLink {
     sessions: HashMap<Box<str>, Arc<Mailbox>>,
+    /// Domain → whoever speaks for it. Bounded by what the operator configures.
+    domains: HashMap<Box<str>, Mailbox>,
 }
 
 impl LocalLink {
@@ -29,6 +31,13 @@ impl LocalLink {
         for mailbox in self.sessions.pin().values() {
             mailbox.close(error.clone());
         }
+    }
+
+    /// Everything for `domain`, which is not served here, goes into the inbox that is returned, until it is dropped.
+    pub fn attach_domain(&self, domain: &str, bounds: Bounds) -> Inbox {
+        let (mailbox, inbox) = mailbox(SessionId(0), bounds);
+        self.domains.pin().insert(domain.into(), mailbox);
+        inbox
     }
 
     /// Sessions attached now.
@@ -47,6 +56,20 @@ impl LocalLink {
 impl Link for LocalLink {
     fn send(&self, target: &str, envelope: &Arc<Envelope>) -> Outcome {
         self.sessions.pin().get(target).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
+    }
+
+    fn send_domain(&self, domain: &str, envelope: &Arc<Envelope>) -> Outcome {
+        self.domains.pin().get(domain).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
+    }
+
+    fn poke(&self, full: &FullJid, id: SessionId) -> bool {
+        match self.sessions.pin().get(full.as_str()) {
+            Some(mailbox) if mailbox.id == id => {
+                mailbox.poke();
+                true
+            }
+            _ => false,
+        }
     }
 
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox {
@@ -78,21 +101,26 @@ mod tests {
 
     use starling_xmpp::{
         error::StreamCondition,
+        jid::Jid,
         stanza::{Kind, MessageType},
     };
 
     use super::*;
-    use crate::Parcel;
+    use crate::{Parcel, Tracking};
 
     const BOUNDS: Bounds = Bounds { stanzas: 2, bytes: 100 };
 
     fn envelope(size: usize) -> Arc<Envelope> {
-        Arc::new(Envelope {
-            to: None,
-            from: "romeo@example.net/orchard".parse().unwrap(),
-            kind: Kind::Message(MessageType::Chat),
-            stanza: vec![b' '; size],
-        })
+        Arc::new(Envelope::new(None, romeo(), Kind::Message(MessageType::Chat), vec![b' '; size]))
+    }
+
+    fn kept() -> Arc<Envelope> {
+        let tracking = Tracking::new(1, true, Arc::default());
+        Arc::new(Envelope::kept(None, romeo(), Kind::Message(MessageType::Chat), vec![b' '], tracking))
+    }
+
+    fn romeo() -> Jid {
+        "romeo@example.net/orchard".parse().unwrap()
     }
 
     fn juliet() -> FullJid {
@@ -106,12 +134,42 @@ mod tests {
         let send = |size| link.send("juliet@example.com/balcony", &envelope(size));
         assert_eq!([send(1), send(1), send(1)], [Outcome::Queued, Outcome::Queued, Outcome::Full]);
         assert!(inbox.try_recv().is_some() && inbox.try_recv().is_some() && inbox.try_recv().is_none());
-        inbox.written(2);
+        inbox.left(2, 2);
         assert_eq!([send(150), send(1)], [Outcome::Queued, Outcome::Full]);
         inbox.try_recv();
         assert_eq!(send(1), Outcome::Full, "what is taken from the queue still counts until it is written");
-        inbox.written(150);
+        inbox.left(1, 150);
         assert_eq!(send(1), Outcome::Queued);
+        assert!(!inbox.has_backlog(), "nothing of this was kept");
+    }
+
+    #[test]
+    fn what_is_kept_goes_to_the_store_behind_what_did_not_fit_until_the_backlog_is_fetched() {
+        let link = LocalLink::new();
+        let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
+        let send = || link.send("juliet@example.com/balcony", &kept());
+        assert_eq!([send(), send(), send()], [Outcome::Queued, Outcome::Queued, Outcome::Full]);
+        assert!(inbox.has_backlog() && !inbox.has_room());
+        inbox.try_recv();
+        inbox.try_recv();
+        inbox.left(2, 2);
+        assert_eq!(send(), Outcome::Full, "it would overtake the one in the store");
+        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
+        inbox.begin_backlog();
+        assert_eq!(send(), Outcome::Queued);
+        assert!(link.poke(&juliet(), SessionId(1)) && !link.poke(&juliet(), SessionId(2)));
+        assert_eq!(send(), Outcome::Full);
+    }
+
+    #[test]
+    fn another_domain_is_reached_by_whoever_speaks_for_it() {
+        let link = LocalLink::new();
+        assert_eq!(link.send_domain("example.net", &envelope(1)), Outcome::NoSession);
+        let mut inbox = link.attach_domain("example.net", BOUNDS);
+        assert_eq!(link.send_domain("example.net", &envelope(1)), Outcome::Queued);
+        assert!(inbox.try_recv().is_some());
+        drop(inbox);
+        assert_eq!(link.send_domain("example.net", &envelope(1)), Outcome::NoSession);
     }
 
     #[test]

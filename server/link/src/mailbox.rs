@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use crate::{Envelope, Outcome};
 
-/// How much may wait for one client. What comes on top is refused ([`Outcome::Full`]), and its sender is told.
+/// How much may wait for one client. What comes on top is refused ([`Outcome::Full`]), and its sender is told, or it is
+/// kept in the store until the client has caught up.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Stanzas that wait, 1 or more.
+    /// Stanzas that wait, 1 or more, in the queue and with the connection ([`Inbox::left`]).
     pub stanzas: usize,
-    /// Bytes that wait, in queue and on their way into the socket. The stanza that goes over it is still taken.
+    /// Bytes that wait, likewise. The stanza that goes over it is still taken.
     pub bytes: usize,
 }
 
@@ -28,63 +29,103 @@ pub struct Bounds {
 pub enum Parcel {
     /// A stanza for the client.
     Stanza(Arc<Envelope>),
-    /// A mere wake-up: [`Inbox::closing`] has become `Some`.
-    Close,
+    /// A mere wake-up: [`Inbox::closing`] has become `Some`, or [`Inbox::has_backlog`] true.
+    Wake,
 }
 
 /// The senders' end.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) id: SessionId,
-    queue: mpsc::Sender<Option<Arc<Envelope>>>,
+    /// Unbounded by itself: `State` counts what is in it, and wake-ups are one of a kind at a time.
+    queue: mpsc::UnboundedSender<Option<Arc<Envelope>>>,
     state: Arc<State>,
 }
 
-/// The connection's end.
+/// The connection's end: one per session, read by the task that writes to the client.
 #[derive(Debug)]
 pub struct Inbox {
-    queue: mpsc::Receiver<Option<Arc<Envelope>>>,
+    queue: mpsc::UnboundedReceiver<Option<Arc<Envelope>>>,
     state: Arc<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    stanzas: AtomicUsize,
     bytes: AtomicUsize,
-    limit: usize,
+    bounds: Bounds,
+    /// Kept messages for this session are, or may be, in the store: newer ones must not overtake them.
+    backlog: AtomicBool,
     closing: OnceLock<StreamError>,
 }
 
+impl State {
+    /// Makes room for one more stanza. Counted before it is queued: the reader may be through with it before the sender
+    /// returns.
+    fn admit(&self, bytes: usize) -> bool {
+        if self.stanzas.fetch_add(1, Ordering::Relaxed) >= self.bounds.stanzas {
+            self.stanzas.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) >= self.bounds.bytes {
+            self.left(1, bytes);
+            return false;
+        }
+        true
+    }
+
+    fn left(&self, stanzas: usize, bytes: usize) {
+        self.stanzas.fetch_sub(stanzas, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "`State` bounds it, with what its reader has not written yet")]
 pub(crate) fn mailbox(id: SessionId, bounds: Bounds) -> (Mailbox, Inbox) {
     // `Option<Arc<_>>` is one pointer wide: the channel keeps a block of slots for every idle session.
-    let (sender, receiver) = mpsc::channel(bounds.stanzas.max(1));
-    let state = Arc::new(State { bytes: AtomicUsize::new(0), limit: bounds.bytes, closing: OnceLock::new() });
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let bounds = Bounds { stanzas: bounds.stanzas.max(1), bytes: bounds.bytes };
+    let state = Arc::new(State {
+        stanzas: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+        bounds,
+        backlog: AtomicBool::new(false),
+        closing: OnceLock::new(),
+    });
     (Mailbox { id, queue: sender, state: Arc::clone(&state) }, Inbox { queue: receiver, state })
 }
 
 impl Mailbox {
     pub(crate) fn send(&self, envelope: &Arc<Envelope>) -> Outcome {
-        // Counted before it is queued: the reader may be through with it before this function returns.
-        let size = envelope.stanza.len();
-        if self.state.bytes.fetch_add(size, Ordering::Relaxed) >= self.state.limit {
-            self.state.bytes.fetch_sub(size, Ordering::Relaxed);
+        let kept = envelope.tracking.is_some();
+        if kept && self.state.backlog.load(Ordering::Acquire) {
             return Outcome::Full;
         }
-        match self.queue.try_send(Some(Arc::clone(envelope))) {
-            Ok(()) => Outcome::Queued,
-            Err(refused) => {
-                self.state.bytes.fetch_sub(size, Ordering::Relaxed);
-                match refused {
-                    mpsc::error::TrySendError::Full(_) => Outcome::Full,
-                    mpsc::error::TrySendError::Closed(_) => Outcome::NoSession,
-                }
+        let size = envelope.stanza.len();
+        if !self.state.admit(size) {
+            if kept && !self.queue.is_closed() {
+                self.poke();
             }
+            return Outcome::Full;
+        }
+        if self.queue.send(Some(Arc::clone(envelope))).is_err() {
+            self.state.left(1, size);
+            return Outcome::NoSession;
+        }
+        Outcome::Queued
+    }
+
+    /// Says that kept messages for the session are in the store. They go before whatever is sent from now on.
+    pub(crate) fn poke(&self) {
+        if !self.state.backlog.swap(true, Ordering::AcqRel) {
+            self.queue.send(None).ok();
         }
     }
 
-    /// The first reason given stands. A full queue needs no wake-up: its reader is not asleep for long.
+    /// The first reason given stands.
     pub(crate) fn close(&self, error: StreamError) {
         if self.state.closing.set(error).is_ok() {
-            self.queue.try_send(None).ok();
+            self.queue.send(None).ok();
         }
     }
 }
@@ -92,17 +133,54 @@ impl Mailbox {
 impl Inbox {
     /// The next parcel. `None`: every sender is gone.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Parcel>> {
-        self.queue.poll_recv(cx).map(|item| item.map(|stanza| stanza.map_or(Parcel::Close, Parcel::Stanza)))
+        self.queue.poll_recv(cx).map(|item| item.map(|stanza| stanza.map_or(Parcel::Wake, Parcel::Stanza)))
     }
 
     /// The next parcel if one is there.
     pub fn try_recv(&mut self) -> Option<Parcel> {
-        self.queue.try_recv().ok().map(|item| item.map_or(Parcel::Close, Parcel::Stanza))
+        self.queue.try_recv().ok().map(|item| item.map_or(Parcel::Wake, Parcel::Stanza))
     }
 
-    /// Says that `bytes` of received stanzas have left for the socket, and makes room for more.
-    pub fn written(&self, bytes: usize) {
-        self.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Nobody sends any more: whoever tries is told that there is no session. What is in the queue can still be taken.
+    pub fn close(&mut self) {
+        self.queue.close();
+    }
+
+    /// Counts a stanza that did not come through the queue, but waits for the client like one that did.
+    pub fn took(&self, bytes: usize) {
+        self.state.stanzas.fetch_add(1, Ordering::Relaxed);
+        self.state.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that stanzas no longer wait for the client, and makes room for more: they were written, or acknowledged if
+    /// the client acknowledges (XEP-0198).
+    pub fn left(&self, stanzas: usize, bytes: usize) {
+        self.state.left(stanzas, bytes);
+    }
+
+    /// Whether less than half of what may wait does.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let bounds = self.state.bounds;
+        self.state.stanzas.load(Ordering::Relaxed) <= bounds.stanzas / 2
+            && self.state.bytes.load(Ordering::Relaxed) <= bounds.bytes / 2
+    }
+
+    /// Whether kept messages wait in the store. Until [`Inbox::begin_backlog`], newer ones go there too.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.state.backlog.load(Ordering::Acquire)
+    }
+
+    /// Lets kept messages through again. Call it when the queue is empty, and then fetch what is in the store before
+    /// anything else is taken from the queue.
+    pub fn begin_backlog(&self) {
+        self.state.backlog.store(false, Ordering::Release);
+    }
+
+    /// There is more in the store than was fetched.
+    pub fn renew_backlog(&self) {
+        self.state.backlog.store(true, Ordering::Release);
     }
 
     /// Why the session is to end, once somebody said so.

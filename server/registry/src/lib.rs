@@ -23,7 +23,7 @@ use starling_xmpp::jid::{BareJid, FullJid};
 
 pub use crate::{
     memory::MemoryRegistry,
-    record::{InstanceId, SessionId, SessionRecord},
+    record::{InstanceId, SessionId, SessionRecord, Update},
 };
 
 /// What happens when the resource that is asked for is bound already (RFC 6120 §7.7.2.2).
@@ -67,15 +67,17 @@ pub trait Registry: Send + Sync + 'static {
     /// Claims `record.full` for `record.id`; at most `limit` resources per account.
     async fn bind(&self, record: SessionRecord, on_conflict: OnConflict, limit: usize) -> Result<Bound, Error>;
 
-    /// Sets the priority of an available session (`None`: it is no longer available). `false` if the resource is no
-    /// longer this session's.
-    async fn set_priority(&self, full: &FullJid, id: SessionId, priority: Option<i8>) -> Result<bool, Error>;
+    /// Changes a session's record. `false` if the resource is no longer this session's.
+    async fn update(&self, full: &FullJid, id: SessionId, update: Update) -> Result<bool, Error>;
 
     /// Gives the resource up. `false` if it was no longer this session's; then nothing is changed.
     async fn unbind(&self, full: &FullJid, id: SessionId) -> Result<bool, Error>;
 
     /// The sessions of an account, from the backend itself.
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error>;
+
+    /// The sessions of many accounts, in their order, by one read of the backend.
+    async fn sessions_of(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
 
     /// The sessions of an account if they are known without asking anyone: the form for the path of a message.
     /// `None`: not known here, ask [`Registry::sessions`].

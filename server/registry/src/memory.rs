@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use papaya::HashMap;
 use starling_xmpp::jid::{BareJid, FullJid, bare_str};
 
-use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions};
+use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions, Update};
 
 /// Writers of different accounts seldom wait for each other.
 const SHARDS: usize = 64;
@@ -83,11 +83,11 @@ impl Registry for MemoryRegistry {
         Ok(bound)
     }
 
-    async fn set_priority(&self, full: &FullJid, id: SessionId, priority: Option<i8>) -> Result<bool, Error> {
+    async fn update(&self, full: &FullJid, id: SessionId, update: Update) -> Result<bool, Error> {
         Ok(self.change(full, |sessions| {
             let at = sessions.iter().position(|record| record.id == id)?;
             let mut next = sessions.to_vec();
-            next.get_mut(at)?.priority = priority;
+            update.apply(next.get_mut(at)?);
             Some(next)
         }))
     }
@@ -105,6 +105,11 @@ impl Registry for MemoryRegistry {
         Ok(self.cached(account.as_str()).unwrap_or_default())
     }
 
+    async fn sessions_of(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
+        let held = self.accounts.pin();
+        Ok(accounts.iter().map(|account| held.get(account.as_str()).cloned().unwrap_or_default()).collect())
+    }
+
     fn cached(&self, account: &str) -> Option<Sessions> {
         Some(self.accounts.pin().get(account).cloned().unwrap_or_default())
     }
@@ -118,7 +123,7 @@ mod tests {
     use crate::InstanceId;
 
     fn record(full: &str, id: u128) -> SessionRecord {
-        SessionRecord { full: full.parse().unwrap(), id: SessionId(id), instance: InstanceId(1), priority: None }
+        SessionRecord::new(full.parse().unwrap(), SessionId(id), InstanceId(1))
     }
 
     async fn ids(registry: &MemoryRegistry, account: &str) -> Vec<u128> {
@@ -150,7 +155,7 @@ mod tests {
             registry.bind(record(full.as_str(), id), OnConflict::Replace, 10).await.unwrap();
         }
         assert!(!registry.unbind(&full, SessionId(1)).await.unwrap());
-        assert!(!registry.set_priority(&full, SessionId(1), Some(5)).await.unwrap());
+        assert!(!registry.update(&full, SessionId(1), Update::Carbons(true)).await.unwrap());
         assert_eq!(ids(&registry, "juliet@example.com").await, [2]);
         assert!(registry.unbind(&full, SessionId(2)).await.unwrap());
         assert!(ids(&registry, "juliet@example.com").await.is_empty());
@@ -164,6 +169,20 @@ mod tests {
         registry.bind(record("a@b/2", 3), OnConflict::Refuse, 2).await.unwrap();
         assert_eq!(registry.bind(record("a@b/3", 4), OnConflict::Refuse, 2).await.unwrap(), Bound::TooMany);
         assert_eq!(ids(&registry, "a@b").await, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn many_accounts_are_read_at_once_in_their_order() {
+        let registry = MemoryRegistry::new();
+        let juliet = record("juliet@example.com/balcony", 7);
+        registry.bind(juliet.clone(), OnConflict::Refuse, 2).await.unwrap();
+        let presence = Update::Presence { priority: Some(3), stanza: Some(b"<presence/>".as_slice().into()) };
+        assert!(registry.update(&juliet.full, juliet.id, presence).await.unwrap());
+        let accounts = ["nurse@example.com", "juliet@example.com"].map(|account| account.parse().unwrap());
+        let sessions = registry.sessions_of(&accounts).await.unwrap();
+        assert!(sessions[0].is_empty());
+        assert_eq!(sessions[1][0].priority, Some(3));
+        assert_eq!(sessions[1][0].presence.as_deref(), Some(b"<presence/>".as_slice()));
     }
 
     #[tokio::test]

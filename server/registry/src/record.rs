@@ -1,6 +1,6 @@
 //! What the registry holds about one session.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use starling_xmpp::jid::FullJid;
 
@@ -23,6 +23,62 @@ pub struct SessionRecord {
     pub instance: InstanceId,
     /// The priority of its presence (RFC 6121 §4.7.2.3); `None` while it has sent no available presence.
     pub priority: Option<i8>,
+    /// The available presence that it sent last, as it goes to others (portable form, `from` stamped).
+    pub presence: Option<Arc<[u8]>>,
+    /// It asked for the roster and gets its changes (RFC 6121 §2.2).
+    pub roster: bool,
+    /// It gets copies of what other resources send and receive (XEP-0280).
+    pub carbons: bool,
+    /// It asked for the block list and gets its changes (XEP-0191 §3.2).
+    pub block_list: bool,
+}
+
+impl SessionRecord {
+    /// A session that was just bound.
+    #[must_use]
+    pub const fn new(full: FullJid, id: SessionId, instance: InstanceId) -> Self {
+        let (priority, presence) = (None, None);
+        Self { full, id, instance, priority, presence, roster: false, carbons: false, block_list: false }
+    }
+
+    /// Whether it takes messages to the bare JID (RFC 6121 §8.5.2.1.1: available, priority not negative).
+    #[must_use]
+    pub fn takes_messages(&self) -> bool {
+        self.priority.is_some_and(|priority| priority >= 0)
+    }
+}
+
+/// What a session changes in its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Its presence; `None`, `None`: it is no longer available.
+    Presence {
+        /// See [`SessionRecord::priority`].
+        priority: Option<i8>,
+        /// See [`SessionRecord::presence`].
+        stanza: Option<Arc<[u8]>>,
+    },
+    /// Whether it gets changes of the roster.
+    Roster(bool),
+    /// Whether it gets copies.
+    Carbons(bool),
+    /// Whether it gets changes of the block list.
+    BlockList(bool),
+}
+
+impl Update {
+    /// Writes itself into `record`.
+    pub fn apply(self, record: &mut SessionRecord) {
+        match self {
+            Self::Presence { priority, stanza } => {
+                record.priority = priority;
+                record.presence = stanza;
+            }
+            Self::Roster(roster) => record.roster = roster,
+            Self::Carbons(carbons) => record.carbons = carbons,
+            Self::BlockList(block_list) => record.block_list = block_list,
+        }
+    }
 }
 
 impl fmt::Display for InstanceId {

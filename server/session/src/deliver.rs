@@ -3,7 +3,6 @@
 //! A reader can hold [`decide`] against §8.5 line by line. Where the RFC leaves a choice between silence and an error,
 //! the sender is told, except where it says that an error would disclose presence or could loop.
 
-use starling_registry::SessionRecord;
 use starling_xmpp::{
     error::Condition,
     stanza::{IqType, Kind, MessageType, PresenceType},
@@ -92,12 +91,6 @@ pub fn decide(recipients: Recipients, kind: Kind) -> Decision {
             (FullNoMatch { .. } | BareTakers | BareNone, IqType::Result | IqType::Error) => NOBODY_WAITS,
         },
     }
-}
-
-/// Whether a session takes messages to the bare JID (RFC 6121 §8.5.2.1.1: available, priority not negative).
-#[must_use]
-pub fn takes(record: &SessionRecord) -> bool {
-    record.priority.is_some_and(|priority| priority >= 0)
 }
 
 /// Whether this kind of presence acts on subscriptions (RFC 6121 §3) instead of being delivered.

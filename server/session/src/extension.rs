@@ -1,12 +1,27 @@
 //! What an extension container is, and how stanzas find theirs.
 //!
 //! A container names the stanzas that it wants by paths (`starling_xml::path`). All paths of all containers are compiled
-//! into one set, which each request to the server runs through once; the first container in the list whose path matches
-//! and that does not pass it on answers.
+//! into one set, which a stanza runs through once.
+//!
+//! ```text
+//!  from a client                                        what a container may do, in this order
+//!  ─────────────                                        ──────────────────────────────────────
+//!  iq get/set for the server or an account   ─────────► handle    the first one that does not pass answers
+//!  iq result/error for the server            ─────────► reply     the first one that takes it ends it
+//!  presence without an address               ─────────► presence  all that match look at it, before it is broadcast
+//!  the session's end                         ─────────► session_ended  all
+//! ```
+//!
+//! Whether a stanza may pass between two accounts (blocking, privacy lists: `crate::privacy`), and who gets copies of a
+//! message and where it is kept (`crate::copies`), are asked for every message, so that they are functions of the path
+//! of a message itself, and the containers of these extensions only change what those functions look at. Their order:
+//! the sender's lists, the recipient's lists, delivery (RFC 6121 §8.5), copies, rows.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use minidom::Element;
+use smallvec::SmallVec;
+use starling_registry::SessionId;
 use starling_xml::path::PathSet;
 use starling_xmpp::{error::StanzaError, jid::FullJid, stanza::Stanza};
 
@@ -42,8 +57,34 @@ pub struct Request<'a> {
     pub scope: Scope,
     /// Who sent it.
     pub from: &'a FullJid,
+    /// The session that sent it.
+    pub session: SessionId,
     /// The process that it came to.
-    pub service: &'a Service,
+    pub service: &'a Arc<Service>,
+}
+
+/// A stanza of a client that a container may look at: presence without an address, or an answer to the server.
+pub struct Seen<'a> {
+    /// The stanza.
+    pub stanza: &'a Stanza<'a>,
+    /// Who sent it.
+    pub from: &'a FullJid,
+    /// The session that sent it.
+    pub session: SessionId,
+    /// The process that it came to.
+    pub service: &'a Arc<Service>,
+}
+
+/// A session that has ended.
+pub struct Ended<'a> {
+    /// The full JID that it had.
+    pub full: &'a FullJid,
+    /// The session.
+    pub session: SessionId,
+    /// Whether it was available until then.
+    pub was_available: bool,
+    /// The process that it was on.
+    pub service: &'a Arc<Service>,
 }
 
 /// What comes back to whoever asked: the result's payload, if it has any, or an error.
@@ -72,6 +113,25 @@ pub trait Extension: Send + Sync + 'static {
 
     /// Answers a request that matches one of its paths.
     fn handle(&self, request: &Request<'_>) -> Verdict;
+
+    /// Looks at presence without an address (RFC 6121 §4) that matches one of its paths, before it is broadcast. Must not
+    /// wait: what takes time goes into a task of its own (`Service::tasks`).
+    fn presence(&self, presence: &Seen<'_>) {
+        let _ = presence;
+    }
+
+    /// Takes an iq of type result or error that a client sent to the server, as the answer to something that this
+    /// container asked. `false`: it did not ask that.
+    fn reply(&self, reply: &Seen<'_>) -> bool {
+        let _ = reply;
+        false
+    }
+
+    /// Does what is left to do when a session has ended. The future owns what it needs.
+    fn session_ended(&self, ended: &Ended<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let _ = ended;
+        None
+    }
 }
 
 /// All containers, with their subscription compiled.
@@ -107,22 +167,42 @@ impl Extensions {
         features
     }
 
+    /// The containers of which a path matches, in their order, each once.
+    fn matching(&self, stanza: &Stanza<'_>) -> impl Iterator<Item = &dyn Extension> {
+        let matches = self.paths.evaluate(&stanza.raw);
+        let mut owners: SmallVec<[usize; 8]> =
+            matches.iter().filter_map(|path| self.owners.get(path).copied()).collect();
+        owners.dedup();
+        owners.into_iter().filter_map(|owner| self.list.get(owner)).map(AsRef::as_ref)
+    }
+
     /// Asks the containers whose paths match, in their order.
     pub(crate) fn handle(&self, request: &Request<'_>) -> Verdict {
-        let matches = self.paths.evaluate(&request.stanza.raw);
-        let mut asked = None;
-        for path in matches.iter() {
-            let owner = self.owners.get(path).copied();
-            if owner == asked {
-                continue;
-            }
-            asked = owner;
-            let Some(extension) = owner.and_then(|owner| self.list.get(owner)) else { continue };
+        for extension in self.matching(request.stanza) {
             match extension.handle(request) {
                 Verdict::Pass => {}
                 verdict => return verdict,
             }
         }
         Verdict::Pass
+    }
+
+    /// Shows presence to the containers whose paths match.
+    pub(crate) fn presence(&self, presence: &Seen<'_>) {
+        for extension in self.matching(presence.stanza) {
+            extension.presence(presence);
+        }
+    }
+
+    /// Whether a container takes this answer. Which one asked is not in the answer: all are tried.
+    pub(crate) fn reply(&self, reply: &Seen<'_>) -> bool {
+        self.iter().any(|extension| extension.reply(reply))
+    }
+
+    /// Lets all containers do what is left to do when a session has ended.
+    pub(crate) async fn session_ended(&self, ended: &Ended<'_>) {
+        for future in self.iter().filter_map(|extension| extension.session_ended(ended)).collect::<Vec<_>>() {
+            future.await;
+        }
     }
 }

@@ -21,6 +21,6 @@ mod session;
 pub use crate::{
     extensions::all as all_extensions,
     metrics::{Fate, Metrics},
-    service::{Conflict, Policy, Service},
+    service::{Conflict, Parts, Policy, Service},
     session::{Session, Step},
 };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use starling_link::Envelope;
-use starling_registry::{SessionRecord, Sessions};
+use starling_registry::{SessionRecord, Sessions, Update};
 use starling_xmpp::{
     error::Condition,
     jid::{Jid, bare_str},
@@ -60,7 +60,8 @@ async fn broadcast(session: &mut Session, priority: Option<i8>, envelope: Arc<En
     let before = own_sessions(session).await;
     session.priority = priority;
     let registry = session.service.registry();
-    if let Err(error) = registry.set_priority(&session.full, session.id, priority).await {
+    let stanza = priority.map(|_| envelope.stanza.as_slice().into());
+    if let Err(error) = registry.update(&session.full, session.id, Update::Presence { priority, stanza }).await {
         warn!(full = %session.full, %error, "Presence not recorded.");
     }
     let available = |record: &&SessionRecord| record.priority.is_some() || record.id == session.id;
@@ -96,7 +97,7 @@ pub(crate) async fn gone(session: &mut Session) {
     starling_xml::escape::attribute(from.as_str(), &mut stanza);
     stanza.extend_from_slice(b"'/>");
     let kind = Kind::Presence(PresenceType::Unavailable);
-    broadcast(session, None, Arc::new(Envelope { to: None, from, kind, stanza })).await;
+    broadcast(session, None, Arc::new(Envelope::new(None, from, kind, stanza))).await;
 }
 
 async fn own_sessions(session: &Session) -> Sessions {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use starling_link::{Bounds, Inbox, Link};
 use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
+use starling_store::Store;
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError, StreamCondition},
     jid::{BareJid, FullJid, ResourcePart},
     random::Random,
 };
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::{Metrics, Session, extension::Extensions};
@@ -43,23 +45,51 @@ pub struct Service {
     policy: Policy,
     registry: Arc<dyn Registry>,
     link: Arc<dyn Link>,
+    store: Arc<dyn Store>,
     extensions: Extensions,
     metrics: Metrics,
+    tasks: TaskTracker,
+}
+
+/// What a [`Service`] stands on.
+pub struct Parts {
+    /// This run of this process.
+    pub instance: InstanceId,
+    /// The domains that are served, normalised as RFC 7622 §3.2 says.
+    pub domains: Vec<String>,
+    /// The rules.
+    pub policy: Policy,
+    /// Who is where.
+    pub registry: Arc<dyn Registry>,
+    /// The way between sessions.
+    pub link: Arc<dyn Link>,
+    /// What must last.
+    pub store: Arc<dyn Store>,
+    /// The extension containers.
+    pub extensions: Extensions,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 impl Service {
-    /// Serves `domains` (normalised as RFC 7622 §3.2 says).
+    /// Makes the rules of a process.
     #[must_use]
-    pub fn new(
-        instance: InstanceId,
-        domains: Vec<String>,
-        policy: Policy,
-        registry: Arc<dyn Registry>,
-        link: Arc<dyn Link>,
-        extensions: Extensions,
-        metrics: Metrics,
-    ) -> Self {
-        Self { instance, domains, policy, registry, link, extensions, metrics }
+    pub fn new(parts: Parts) -> Self {
+        let Parts { instance, domains, policy, registry, link, store, extensions, metrics } = parts;
+        let tasks = TaskTracker::new();
+        Self { instance, domains, policy, registry, link, store, extensions, metrics, tasks }
+    }
+
+    /// What must last.
+    #[must_use]
+    pub const fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// For what a stanza begins and does not wait for. Whoever spawns here bounds how much there is of it.
+    #[must_use]
+    pub const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// Whether accounts of `domain` live here.
@@ -80,11 +110,15 @@ impl Service {
         &self.metrics
     }
 
-    pub(crate) fn registry(&self) -> &dyn Registry {
+    /// Who is where.
+    #[must_use]
+    pub fn registry(&self) -> &dyn Registry {
         &*self.registry
     }
 
-    pub(crate) fn link(&self) -> &dyn Link {
+    /// The way between sessions.
+    #[must_use]
+    pub fn link(&self) -> &dyn Link {
         &*self.link
     }
 
@@ -125,7 +159,7 @@ impl Service {
         id: SessionId,
         on_conflict: OnConflict,
     ) -> Result<Option<(Session, Inbox)>, StanzaError> {
-        let record = SessionRecord { full: full.clone(), id, instance: self.instance, priority: None };
+        let record = SessionRecord::new(full.clone(), id, self.instance);
         let replaced = match self.registry.bind(record, on_conflict, self.policy.resources_per_account).await {
             Ok(Bound::Claimed { replaced }) => replaced,
             Ok(Bound::Taken) => return Ok(None),

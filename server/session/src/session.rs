@@ -4,7 +4,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use minidom::Element;
 use starling_link::{Envelope, Outcome};
-use starling_registry::{SessionId, Sessions};
+use starling_registry::{SessionId, SessionRecord, Sessions};
 use starling_xml::{RawElement, Writer, restamp};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError, StreamCondition, StreamError},
@@ -16,8 +16,8 @@ use tracing::warn;
 
 use crate::{
     Fate, Service,
-    deliver::{Decision, Recipients, decide, takes},
-    extension::{Answer, Request, Scope, Verdict},
+    deliver::{Decision, Recipients, decide},
+    extension::{Answer, Ended, Request, Scope, Seen, Verdict},
     presence,
 };
 
@@ -132,6 +132,9 @@ impl Session {
         let fate = match (kind, self.place(stanza.to.as_ref())) {
             (Kind::Presence(presence), place) => {
                 // §10.3.2: presence without `to` is for those who are subscribed; with `to` it is for that address.
+                if stanza.to.is_none() {
+                    self.service.extensions().presence(&self.seen(&stanza));
+                }
                 match (stanza.to.is_some(), place) {
                     (true, Place::Elsewhere | Place::Server) => self.unreachable(&stanza, out),
                     (to, _) => return Ok(Step::Wait(Box::pin(presence::handle(self, stanza, presence, to, out)))),
@@ -141,11 +144,20 @@ impl Session {
             (Kind::Iq(IqType::Get | IqType::Set), Place::OwnAccount) => {
                 return Ok(self.ask(stanza, Scope::OwnAccount, out));
             }
+            (Kind::Iq(IqType::Result | IqType::Error), Place::Server)
+                if self.service.extensions().reply(&self.seen(&stanza)) =>
+            {
+                Fate::Answered
+            }
             (_, Place::Server | Place::Elsewhere) => self.unreachable(&stanza, out),
             (_, Place::OwnAccount | Place::Account) => return Ok(self.to_account(stanza, out)),
         };
         self.service.metrics().ended(Some(kind), fate);
         Ok(Step::Done)
+    }
+
+    fn seen<'s>(&'s self, stanza: &'s Stanza<'s>) -> Seen<'s> {
+        Seen { stanza, from: &self.full, session: self.id, service: &self.service }
     }
 
     /// Nobody at the address takes stanzas of this kind.
@@ -216,7 +228,7 @@ impl Session {
         is_full: bool,
         out: &'s mut Vec<u8>,
     ) -> Step<'s> {
-        let takers = sessions.iter().any(takes);
+        let takers = sessions.iter().any(SessionRecord::takes_messages);
         let recipients = match (is_full, takers) {
             (true, takers) => Recipients::FullNoMatch { takers },
             (false, true) => Recipients::BareTakers,
@@ -225,7 +237,7 @@ impl Session {
         let fate = match decide(recipients, stanza.kind) {
             // A full JID that is bound was served before the look-up.
             Decision::ToResource | Decision::ToTakers => {
-                let targets = sessions.iter().filter(|record| takes(record));
+                let targets = sessions.iter().filter(|record| record.takes_messages());
                 self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
             }
             Decision::ToAvailable => {
@@ -284,13 +296,13 @@ impl Session {
             _ => restamp(raw, &[from], &mut bytes),
         }
         let from = Jid::from(self.full.clone());
-        Arc::new(Envelope { to: stanza.to.clone(), from, kind: stanza.kind, stanza: bytes })
+        Arc::new(Envelope::new(stanza.to.clone(), from, stanza.kind, bytes))
     }
 
     /// A request that the server answers, through the extension containers (RFC 6120 §8.4).
     fn ask<'s>(&'s self, stanza: Stanza<'s>, scope: Scope, out: &'s mut Vec<u8>) -> Step<'s> {
-        let service = &*self.service;
-        let request = Request { stanza: &stanza, scope, from: &self.full, service };
+        let service = &self.service;
+        let request = Request { stanza: &stanza, scope, from: &self.full, session: self.id, service };
         let answer = match service.extensions().handle(&request) {
             Verdict::Answer(answer) => answer,
             Verdict::Pass => Err(Condition::ServiceUnavailable.into()),
@@ -332,11 +344,15 @@ impl Session {
     /// Ends the session: the resource is given up, and those who saw it available learn that it is gone.
     pub async fn end(mut self) {
         self.service.link().detach(&self.full, self.id);
+        let was_available = self.priority.is_some();
         presence::gone(&mut self).await;
         match self.service.registry().unbind(&self.full, self.id).await {
             Ok(_) => {}
             Err(error) => warn!(full = %self.full, %error, "Resource not given up; its lease will end."),
         }
+        let Self { service, full, id, .. } = &self;
+        let ended = Ended { full, session: *id, was_available, service };
+        service.extensions().session_ended(&ended).await;
         self.service.metrics().sessions.dec();
     }
 }
