@@ -8,8 +8,10 @@
 //!            └──▶ negotiate::accept    features · STARTTLS · SASL · bind ──▶ Established
 //!                 negotiate::initiate  the same from the other end; XEP-0114
 //!                        └ sasl  (PLAIN, SCRAM, channel binding)
+//!        acks: XEP-0198's counters: what is safe and announced, what is sent and not acknowledged
 //! ```
 
+pub mod acks;
 pub mod error;
 pub mod jid;
 pub mod negotiate;

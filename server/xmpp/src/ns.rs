@@ -28,8 +28,14 @@ pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// Service discovery: items (XEP-0030).
 pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// In-band registration (XEP-0077).
+pub const REGISTER: &str = "jabber:iq:register";
+/// The stream feature that announces it (XEP-0077 §8).
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
 /// Ping (XEP-0199).
 pub const PING: &str = "urn:xmpp:ping";
+/// Stream management (XEP-0198).
+pub const SM: &str = "urn:xmpp:sm:3";
 
 /// Whether stanzas live in this namespace: one of [`CLIENT`], [`SERVER`], [`COMPONENT`].
 pub use starling_xml::is_content_namespace as is_content;
