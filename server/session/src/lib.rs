@@ -10,6 +10,7 @@
 //!                      └─────────────────────────────────────────────────────────────────────┘
 //! ```
 
+pub mod copies;
 pub mod deliver;
 pub mod extension;
 mod extensions;
