@@ -39,6 +39,9 @@ pub struct Limits {
     pub failed_log_ins_per_address: Option<u32>,
     /// Failed log-ins per minute for one account, after which log-ins to it get `temporary-auth-failure`.
     pub failed_log_ins_per_account: Option<u32>,
+    /// Attempts per hour from one address to make an account, if the policy lets any be made; one more is told
+    /// `resource-constraint` (XEP-0077).
+    pub registrations_per_address: Option<u32>,
     /// Bytes per second that are read from one client; it is slowed down to that. (rate, burst)
     pub bytes_rate: Option<(f64, f64)>,
     /// How long a client may take none of what is written to it; then its connection is cut.

@@ -20,6 +20,7 @@ mod listener;
 mod log_in;
 mod metrics;
 mod outbound;
+mod register;
 mod scratch;
 mod server;
 

@@ -8,5 +8,5 @@ mod gate;
 pub(crate) use self::{
     bucket::Bucket,
     failures::Failures,
-    gate::{Gate, Permit, Refusal},
+    gate::{AddressKey, Gate, Permit, Refusal},
 };

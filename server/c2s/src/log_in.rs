@@ -28,6 +28,7 @@ use crate::{
     limits::{Permit, Refusal},
     metrics::LogInEnd,
     outbound::Outbound,
+    register::register,
     scratch::Scratch,
     server::Shared,
 };
@@ -158,6 +159,10 @@ impl LogIn {
                     Next::LogInFailed { account } => {
                         self.failed(account.as_ref()).await?;
                         break;
+                    }
+                    Next::Register { account, password } => {
+                        let made = register(&self.shared, &self.permit, account, password).await;
+                        self.accept.handle(Input::Registered(made), self.outbound.own())?
                     }
                     Next::Bind { account, resource } => {
                         let bound = self.shared.service.bind(&account, resource, &mut SystemRandom).await;

@@ -29,6 +29,7 @@ use crate::{
     limits::Gate,
     listener::{Listener, REFUSED_AT_ONCE},
     metrics::Metrics,
+    register::Registrations,
 };
 
 /// Why clients cannot be served.
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<Service>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) password_checks: Arc<Semaphore>,
+    pub(crate) registrations: Registrations,
     pub(crate) refusals: Semaphore,
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
@@ -125,6 +127,7 @@ impl C2s {
             service,
             gate: Arc::new(gate),
             password_checks: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+            registrations: Registrations::new(limits.registrations_per_address),
             refusals: Semaphore::new(REFUSED_AT_ONCE),
             metrics: Metrics::new(metrics)?,
             tasks: TaskTracker::new(),

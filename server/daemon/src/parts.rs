@@ -29,6 +29,7 @@ pub(crate) struct Parts {
     mechanisms_without_tls: Vec<Mechanism>,
     max_attempts: u32,
     tls_required: bool,
+    registration: bool,
     limits: Limits,
 }
 
@@ -97,6 +98,7 @@ impl Parts {
             mechanisms_without_tls,
             max_attempts: settings.auth.max_attempts,
             tls_required: settings.c2s.starttls.required,
+            registration: settings.registration.enabled,
             limits: limits(settings),
         })
     }
@@ -112,6 +114,8 @@ impl Parts {
             fake_salt_key,
             fake_iterations: self.iterations,
             lang: "en".to_owned(),
+            registration: self.registration,
+            more_features: String::new(),
         };
         Config {
             starttls: self.starttls.clone(),
@@ -152,6 +156,7 @@ fn limits(settings: &Settings) -> Limits {
         accept_rate: rate(limits.accept_per_second, limits.accept_burst),
         failed_log_ins_per_address: limits.failed_logins_per_address.0,
         failed_log_ins_per_account: limits.failed_logins_per_account.0,
+        registrations_per_address: settings.registration.per_address_per_hour.0,
         bytes_rate: rate(limits.bytes_per_second, limits.bytes_burst),
         write_timeout: Duration::from_secs(limits.write_timeout.into()),
         closing_time: Duration::from_secs(settings.c2s.stop_grace.into()),

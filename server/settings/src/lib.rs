@@ -20,8 +20,8 @@ pub use crate::{
     limit::Limit,
     reference::{default_toml, reference},
     tree::{
-        Auth, C2s, C2sLimits, Certificate, Conflict, DirectTls, Http, Log, LogFormat, ProxyProtocol, Session, Settings,
-        StartTls, Tls,
+        Auth, C2s, C2sLimits, Certificate, Conflict, DirectTls, Http, Log, LogFormat, ProxyProtocol, Registration,
+        Session, Settings, StartTls, Tls,
     },
 };
 

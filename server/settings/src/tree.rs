@@ -29,6 +29,8 @@ pub struct Settings {
     pub c2s: C2s,
     /// Sessions.
     pub session: Session,
+    /// In-band registration (XEP-0077).
+    pub registration: Registration,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             auth: Auth::default(),
             c2s: C2s::default(),
             session: Session::default(),
+            registration: Registration::default(),
         }
     }
 }
@@ -301,4 +304,21 @@ pub enum Conflict {
     Refuse,
     /// The newer gets another resource.
     Rename,
+}
+
+/// In-band registration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registration {
+    /// Whether clients may make accounts, change the password of their own, and remove it. Only where a password may be
+    /// sent: under TLS, or without it if `auth.mechanisms_without_tls` has PLAIN.
+    pub enabled: bool,
+    /// Attempts per hour to make an account from one IPv4 address or IPv6 /64; more are told to wait.
+    pub per_address_per_hour: Limit,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self { enabled: false, per_address_per_hour: Limit::at(5) }
+    }
 }

@@ -8,7 +8,7 @@ pub mod initiate;
 mod tests;
 mod wire;
 
-pub use accept::{Accept, AcceptPolicy, Input, Next, TlsPolicy};
+pub use accept::{Accept, AcceptPolicy, Input, NewPassword, Next, TlsPolicy};
 
 use crate::sasl::ChannelBindings;
 

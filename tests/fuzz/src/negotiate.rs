@@ -8,7 +8,7 @@ use std::sync::Arc;
 use starling_xml::{Frame, Limits, Reader};
 use starling_xmpp::negotiate::{Accept, AcceptPolicy, Input, Next, TlsInfo, TlsPolicy};
 use starling_xmpp::sasl::{ChannelBindings, Mechanism};
-use starling_xmpp::{Random, StreamError};
+use starling_xmpp::{Condition, Random, StreamError};
 
 /// Predictable on purpose: a crash must come again.
 struct Zeros;
@@ -36,6 +36,8 @@ pub fn run(data: &[u8]) {
         fake_salt_key: [1; 32],
         fake_iterations: 4096,
         lang: "en".to_owned(),
+        registration: true,
+        more_features: String::new(),
     };
     let mut accept = Accept::new(Arc::new(policy), (choice & 0x80 != 0).then(info), Zeros);
     let (mut reader, mut peer) = (Reader::new(Limits::default()), Reader::new(Limits::default()));
@@ -80,6 +82,7 @@ fn turn(
                 reader.restart();
                 accept.handle(Input::TlsReady(info()), out)?
             }
+            Next::Register { .. } => accept.handle(Input::Registered(Err(Condition::Conflict.into())), out)?,
             // Nobody exists, so that nobody has the right password.
             Next::Load { .. } => accept.handle(Input::Credentials(None), out)?,
             Next::CheckPassword(_) => accept.handle(Input::PasswordChecked(false), out)?,

@@ -1,7 +1,8 @@
 //! The server's side of a client's stream, until a resource is bound: header, STARTTLS, SASL, a new stream, bind.
 
-mod features;
+pub(super) mod features;
 mod log_in;
+mod register;
 
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::sasl::server::{Exchange, PasswordCheck};
 use crate::sasl::{Credentials, Failure, Mechanism};
 use crate::stanza::{IqType, Kind, Refusal, Stanza};
 use crate::{ns, stanza};
+
+pub use register::NewPassword;
 
 /// What becomes of encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +50,10 @@ pub struct AcceptPolicy {
     pub fake_iterations: u32,
     /// `xml:lang` of our streams.
     pub lang: String,
+    /// Whether clients may make accounts before they log in (XEP-0077), where a password may be sent.
+    pub registration: bool,
+    /// Stream features that are announced after log-in, beside bind: whole elements, each with its namespace.
+    pub more_features: String,
 }
 
 impl std::fmt::Debug for AcceptPolicy {
@@ -72,6 +79,8 @@ pub enum Input<'a> {
     BackendAway,
     /// Answers [`Next::CheckPassword`].
     PasswordChecked(bool),
+    /// Answers [`Next::Register`]: the account is there, or what the client is told instead.
+    Registered(Result<(), StanzaError>),
     /// Answers [`Next::Bind`].
     Bound(FullJid),
     /// Answers [`Next::Bind`]; the client may ask for another.
@@ -102,6 +111,13 @@ pub enum Next {
     LogInFailed {
         /// Whose, if it was said.
         account: Option<BareJid>,
+    },
+    /// Make the account, and answer with [`Input::Registered`].
+    Register {
+        /// Which.
+        account: BareJid,
+        /// What it is to log in with.
+        password: NewPassword,
     },
     /// Answer with [`Input::Bound`] or [`Input::BindRefused`].
     Bind {
@@ -146,6 +162,8 @@ enum State {
     /// `<proceed/>` is written.
     Handshake,
     Exchange(Box<Exchange>, Option<BareJid>, Wait),
+    /// An account was asked for by the iq of this id.
+    Registering(String),
     /// Bind is offered.
     Authenticated(BareJid),
     /// A resource was asked for by the iq of this id.
@@ -212,6 +230,7 @@ impl Accept {
             (State::Exchange(_, _, Wait::Credentials | Wait::Verdict), Input::BackendAway) => {
                 Ok(inner.refuse(Failure::TemporaryAuthFailure, out))
             }
+            (State::Registering(id), Input::Registered(result)) => Ok(inner.registered(&id, result, out)),
             (State::Authenticated(account), Input::Element(element)) => inner.bind(account, &element, out),
             (State::Binding(_, id), Input::Bound(full)) => {
                 out.extend_from_slice(b"<iq type='result'");
@@ -311,7 +330,7 @@ impl Inner {
         }
         self.write_header(out);
         if let Some(account) = account {
-            out.extend_from_slice(features::AUTHENTICATED);
+            features::write_authenticated(&self.policy, out);
             self.state = State::Authenticated(account);
         } else {
             features::write(&self.policy, self.tls.as_ref(), out);

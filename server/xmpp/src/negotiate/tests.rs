@@ -1,3 +1,5 @@
+mod register;
+
 use std::sync::Arc;
 
 use starling_xml::{Frame, Limits, Reader};
@@ -19,6 +21,8 @@ fn policy(tls: TlsPolicy) -> Arc<AcceptPolicy> {
         fake_salt_key: [7; 32],
         fake_iterations: 4096,
         lang: "en".to_owned(),
+        registration: true,
+        more_features: "<more xmlns='urn:example:more'/>".to_owned(),
     })
 }
 

@@ -1,12 +1,19 @@
 //! `<stream:features/>` of the server (RFC 6120 §4.3.2).
 
-use super::{AcceptPolicy, TlsInfo, TlsPolicy, wire};
+use super::{AcceptPolicy, TlsInfo, TlsPolicy, register, wire};
 use crate::ns;
 use crate::sasl::Mechanism;
 
 /// After log-in: bind, and the session that RFC 3921 wanted, which needs nothing done.
-pub(super) const AUTHENTICATED: &[u8] = b"<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>\
-<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session></stream:features>";
+const AUTHENTICATED: &[u8] = b"<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>\
+<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>";
+
+/// After log-in.
+pub(in crate::negotiate) fn write_authenticated(policy: &AcceptPolicy, out: &mut Vec<u8>) {
+    out.extend_from_slice(AUTHENTICATED);
+    out.extend_from_slice(policy.more_features.as_bytes());
+    out.extend_from_slice(b"</stream:features>");
+}
 
 /// What may be chosen on this stream.
 pub(super) fn mechanisms(policy: &AcceptPolicy, tls: Option<&TlsInfo>) -> Vec<Mechanism> {
@@ -48,6 +55,11 @@ pub(super) fn write(policy: &AcceptPolicy, tls: Option<&TlsInfo>, out: &mut Vec<
             out.extend_from_slice(b"/>");
         }
         out.extend_from_slice(b"</sasl-channel-binding>");
+    }
+    if register::is_offered(policy, tls) {
+        out.extend_from_slice(b"<register");
+        crate::stanza::attribute("xmlns", ns::REGISTER_FEATURE, out);
+        out.extend_from_slice(b"/>");
     }
     out.extend_from_slice(b"</stream:features>");
 }

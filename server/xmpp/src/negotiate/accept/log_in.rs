@@ -4,7 +4,7 @@ use starling_xml::RawElement;
 
 use super::{Inner, Next, State, TlsPolicy, Wait, features, wire};
 use crate::error::{StreamCondition, StreamError};
-use crate::jid::{self, BareJid};
+use crate::jid::BareJid;
 use crate::ns;
 use crate::sasl::server::{Context, Exchange, Step};
 use crate::sasl::{ChannelBindings, Failure, Mechanism};
@@ -26,8 +26,9 @@ impl Inner {
             (ns::SASL, "auth") => self.auth(element, out),
             (ns::SASL, "abort") => Ok(self.refuse(Failure::Aborted, out)),
             (ns::SASL, "response") => Ok(self.refuse(Failure::MalformedRequest, out)),
+            (ns::CLIENT, "iq") => self.register(element, out),
             // §4.9.3.12: nothing but negotiation before log-in.
-            (ns::CLIENT, "message" | "presence" | "iq") => Err(StreamCondition::NotAuthorized.into()),
+            (ns::CLIENT, "message" | "presence") => Err(StreamCondition::NotAuthorized.into()),
             _ => Err(StreamCondition::UnsupportedStanzaType.into()),
         }
     }
@@ -145,11 +146,5 @@ impl Inner {
         out.extend_from_slice(b"/></failure>");
         self.state = State::Open;
         Next::Read
-    }
-
-    fn account(&self, username: &str) -> Option<BareJid> {
-        let local = jid::parse_local(username).ok()?;
-        let domain = jid::parse_domain(self.domain.as_deref()?).ok()?;
-        Some(BareJid::from_parts(Some(&local), &domain))
     }
 }
