@@ -1,10 +1,14 @@
 //! A client that says what it is told to, and keeps a transcript for when a test fails.
 
 mod log_in;
+mod managed;
+mod social;
 
 pub use log_in::decode;
+pub use managed::{Counters, Enabled, Failed};
+pub use social::{befriend, body, condition};
 
-use std::net::SocketAddr;
+use std::{collections::VecDeque, net::SocketAddr};
 
 use rustls::pki_types::ServerName;
 use starling_xml::{Frame, Limits, OwnedElement, Reader};
@@ -14,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 
+use self::managed::Managed;
 use crate::{Binding, PATIENCE, Server, Versions, connector};
 
 const STREAMS: &str = "http://etherx.jabber.org/streams";
@@ -63,6 +68,12 @@ pub struct RawClient {
     alpn: Option<Vec<u8>>,
     /// The full JID that was bound.
     full: String,
+    /// Bare JID and password of the last log-in.
+    account: Option<(String, String)>,
+    /// XEP-0198 on this stream.
+    managed: Managed,
+    /// Came while something else was waited for.
+    later: VecDeque<OwnedElement>,
 }
 
 impl RawClient {
@@ -103,6 +114,9 @@ impl RawClient {
             bindings: Vec::new(),
             alpn: None,
             full: String::new(),
+            account: None,
+            managed: Managed::default(),
+            later: VecDeque::new(),
         }
     }
 
@@ -159,6 +173,7 @@ impl RawClient {
     /// What comes next is a new stream.
     pub fn restart(&mut self) {
         self.reader.restart();
+        self.managed.restart();
     }
 
     /// Both directions so far.
@@ -178,6 +193,7 @@ impl RawClient {
     /// When they could not be sent.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.note('>', bytes);
+        self.managed.sent(bytes);
         let io = self.io.as_mut().unwrap();
         let written = async {
             io.write_all(bytes).await?;
@@ -234,6 +250,9 @@ impl RawClient {
             let taken = before - rest.len();
             self.input.drain(..taken);
             if let Some(received) = received {
+                if let Received::Element(element) = &received {
+                    self.managed.received(element, &self.transcript);
+                }
                 return received;
             }
             let mut buffer = vec![0; 64 * 1024];
@@ -257,11 +276,18 @@ impl RawClient {
         }
     }
 
-    /// The next thing, which must be an element, and not a stream error.
+    /// The next thing, which must be an element, and not a stream error. Once XEP-0198 is enabled, what it adds between
+    /// stanzas is passed over.
     pub async fn element(&mut self) -> OwnedElement {
-        match self.next().await {
-            Received::Element(element) if !element.as_raw().is("error", STREAMS) => element,
-            other => panic!("not an element but {other:?}\n{}", self.transcript),
+        if let Some(element) = self.later.pop_front() {
+            return element;
+        }
+        loop {
+            match self.next().await {
+                Received::Element(element) if self.managed.is_between_stanzas(&element) => {}
+                Received::Element(element) if !element.as_raw().is("error", STREAMS) => return element,
+                other => panic!("not an element but {other:?}\n{}", self.transcript),
+            }
         }
     }
 

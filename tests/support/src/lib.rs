@@ -17,7 +17,7 @@ mod scram;
 mod server;
 mod tls;
 
-pub use client::{Header, RawClient, Received, decode};
+pub use client::{Counters, Enabled, Failed, Header, RawClient, Received, befriend, body, condition, decode};
 pub use scram::{Binding, Scram};
 pub use server::{Builder, Server};
 /// A first-level element, owned.

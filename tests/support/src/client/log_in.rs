@@ -26,12 +26,37 @@ impl RawClient {
 
     /// From a connection to a bound resource.
     pub async fn log_in(&mut self, jid: &str, password: &str, resource: &str) {
+        self.identify(jid, password).await;
+        assert_eq!(self.bind(resource).await, format!("{jid}/{resource}"));
+    }
+
+    /// From a connection to where a resource can be bound, or a stream be resumed. The features.
+    pub async fn identify(&mut self, jid: &str, password: &str) -> OwnedElement {
         let (user, domain) = jid.split_once('@').unwrap();
         self.open(domain).await;
         let result = self.authenticate("SCRAM-SHA-256", user, password).await;
         assert_eq!(result, Ok(()), "{}", self.transcript());
-        self.open(domain).await;
-        assert_eq!(self.bind(resource).await, format!("{jid}/{resource}"));
+        self.account = Some((jid.to_owned(), password.to_owned()));
+        self.open(domain).await
+    }
+
+    /// Logged in by SCRAM in the clear, nothing bound. `jid` is the bare JID.
+    pub async fn identified(server: &Server, jid: &str, password: &str) -> Self {
+        let mut client = Self::plain(server).await;
+        client.identify(jid, password).await;
+        client
+    }
+
+    /// The full JID that was bound last.
+    #[must_use]
+    pub fn full(&self) -> &str {
+        &self.full
+    }
+
+    /// The bare JID of the resource that was bound last.
+    #[must_use]
+    pub fn bare(&self) -> &str {
+        self.full.split_once('/').unwrap().0
     }
 
     /// SASL on an open stream. A -PLUS mechanism binds by `tls-exporter`, else by `tls-server-end-point`.
@@ -105,6 +130,7 @@ impl RawClient {
         let answer = self.try_bind(&format!("<resource>{resource}</resource>")).await;
         let raw = answer.as_raw();
         assert_eq!(raw.attribute("type").as_deref(), Some("result"), "{}", self.transcript());
+        self.managed.forget();
         self.full = raw.child("bind", BIND).unwrap().child("jid", BIND).unwrap().text().into_owned();
         self.full.clone()
     }

@@ -1,0 +1,94 @@
+//! Messages, presence and friends, for tests that are about something else.
+
+use starling_xml::OwnedElement;
+
+use super::RawClient;
+
+const CLIENT: &str = "jabber:client";
+
+/// The text of `<body/>`; empty: none.
+#[must_use]
+pub fn body(element: &OwnedElement) -> String {
+    element.as_raw().child("body", CLIENT).map(|body| body.text().into_owned()).unwrap_or_default()
+}
+
+/// The condition of an error stanza (RFC 6120 §8.3.3).
+#[must_use]
+pub fn condition(element: &OwnedElement) -> Option<String> {
+    let raw = element.as_raw();
+    let error = raw.child("error", CLIENT).filter(|_| raw.attribute("type").as_deref() == Some("error"))?;
+    let named = error.children().find(|child| child.namespace() == "urn:ietf:params:xml:ns:xmpp-stanzas")?;
+    Some(named.name().to_owned())
+}
+
+/// Subscribes two available accounts to each other's presence (RFC 6121 §3.1), and waits until each sees the other.
+pub async fn befriend(one: &mut RawClient, other: &mut RawClient) {
+    subscribe(one, other).await;
+    subscribe(other, one).await;
+    one.expect_nothing_but_presence().await;
+    other.expect_nothing_but_presence().await;
+}
+
+async fn subscribe(subscriber: &mut RawClient, contact: &mut RawClient) {
+    subscriber.send(&format!("<presence to='{}' type='subscribe'/>", contact.bare())).await;
+    contact.until_presence(&subscriber.bare().to_owned(), Some("subscribe")).await;
+    contact.send(&format!("<presence to='{}' type='subscribed'/>", subscriber.bare())).await;
+    subscriber.until_presence(&contact.full().to_owned(), None).await;
+}
+
+impl RawClient {
+    /// The next message; presence before it is passed over, anything else is a failure.
+    pub async fn message(&mut self) -> OwnedElement {
+        loop {
+            let element = self.element().await;
+            match element.as_raw().name() {
+                "message" => return element,
+                "presence" => {}
+                other => panic!("<{other}/>\n{}", self.transcript()),
+            }
+        }
+    }
+
+    /// Passes over presence until there is one from `from` with this type; `None`: available.
+    pub async fn until_presence(&mut self, from: &str, kind: Option<&str>) -> OwnedElement {
+        loop {
+            let element = self.element().await;
+            let raw = element.as_raw();
+            assert_eq!(raw.name(), "presence", "{}", self.transcript());
+            if raw.attribute("from").as_deref() == Some(from) && raw.attribute("type").as_deref() == kind {
+                return element;
+            }
+        }
+    }
+
+    /// Everything that comes until a ping of the server is answered.
+    pub async fn until_quiet(&mut self) -> Vec<OwnedElement> {
+        self.send("<iq type='get' id='quiet' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
+        let mut came = Vec::new();
+        loop {
+            let element = self.element().await;
+            if element.as_raw().attribute("id").as_deref() == Some("quiet") {
+                return came;
+            }
+            came.push(element);
+        }
+    }
+
+    /// The roster (RFC 6121 §2.1.4) as it comes in the answer.
+    pub async fn roster(&mut self) -> OwnedElement {
+        self.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>").await;
+        loop {
+            let element = self.element().await;
+            if element.as_raw().attribute("id").as_deref() == Some("roster") {
+                return element;
+            }
+            assert_eq!(element.as_raw().name(), "presence", "{}", self.transcript());
+        }
+    }
+
+    /// Ends the stream in order.
+    pub async fn close(mut self) {
+        self.send("</stream:stream>").await;
+        self.expect_gone().await;
+    }
+}
