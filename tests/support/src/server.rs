@@ -1,12 +1,17 @@
 //! `starlingd` in a data folder of its own.
 
+mod accounting;
+
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -16,6 +21,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::watch,
+    task::yield_now,
     time::timeout,
 };
 
@@ -46,9 +52,7 @@ impl Builder {
     /// Sets `path` (as in the settings' file, joined by points) to `value` (TOML for lists). The last one counts.
     #[must_use]
     pub fn set(mut self, path: &str, value: &str) -> Self {
-        let name = format!("STARLING_{}", path.replace('.', "_").to_uppercase());
-        self.variables.retain(|(known, _)| *known != name);
-        self.variables.push((name, value.to_owned()));
+        set(&mut self.variables, path, value);
         self
     }
 
@@ -68,21 +72,19 @@ impl Builder {
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "import: {} {errors}", output.status);
         }
-        let mut command = place.command(&["run"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (lines, grown) = watch::channel(0);
-        let lines = Arc::new(lines);
-        collect(child.stdout.take().unwrap(), &log, &lines);
-        collect(child.stderr.take().unwrap(), &log, &lines);
-        drop(lines);
-        let mut server = Server { child, place, log, grown, addresses: HashMap::new() };
-        server.wait_for_log("Ready").await;
-        for event in server.events().filter(|event| field(event, "message") == "Listening") {
-            server.addresses.insert(field(&event, "role").to_owned(), field(&event, "address").to_owned());
-        }
+        let log = Arc::default();
+        let (child, grown) = place.run_server(&log);
+        let told_to_stop = AtomicBool::new(false);
+        let mut server = Server { child, place, log, grown, addresses: HashMap::new(), told_to_stop };
+        server.listens().await;
         server
     }
+}
+
+fn set(variables: &mut Vec<(String, String)>, path: &str, value: &str) {
+    let name = format!("STARLING_{}", path.replace('.', "_").to_uppercase());
+    variables.retain(|(known, _)| *known != name);
+    variables.push((name, value.to_owned()));
 }
 
 fn collect(from: impl std::io::Read + Send + 'static, log: &Arc<Mutex<String>>, lines: &Arc<watch::Sender<u64>>) {
@@ -118,6 +120,17 @@ impl Place {
         command
     }
 
+    /// What it prints is added to `log`; what is returned changes with each line, and is closed when the process is gone.
+    fn run_server(&self, log: &Arc<Mutex<String>>) -> (Child, watch::Receiver<u64>) {
+        let mut command = self.command(&["run"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (lines, grown) = watch::channel(0);
+        let lines = Arc::new(lines);
+        collect(child.stdout.take().unwrap(), log, &lines);
+        collect(child.stderr.take().unwrap(), log, &lines);
+        (child, grown)
+    }
+
     fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -145,12 +158,16 @@ fn program() -> PathBuf {
 }
 
 /// A running server; killed when it is dropped.
+///
+/// Before that its accounting is checked: every stanza that it received has ended in exactly one counter.
 pub struct Server {
     child: Child,
     place: Place,
     log: Arc<Mutex<String>>,
     grown: watch::Receiver<u64>,
     addresses: HashMap<String, String>,
+    /// Its counters may be gone at any moment.
+    told_to_stop: AtomicBool,
 }
 
 impl Server {
@@ -195,6 +212,14 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it is ready, and notes where it listens.
+    async fn listens(&mut self) {
+        self.wait_for_log("Ready").await;
+        for event in self.events().filter(|event| field(event, "message") == "Listening") {
+            self.addresses.insert(field(&event, "role").to_owned(), field(&event, "address").to_owned());
+        }
+    }
+
     fn events(&self) -> impl Iterator<Item = Value> + use<> {
         let lines: Vec<Value> = self.logs().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         lines.into_iter()
@@ -234,6 +259,25 @@ impl Server {
         value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
 
+    /// Waits until a metric, named as for [`Server::metric`], is as `wanted` says; 0 while it is not there. Its value.
+    pub async fn until(&self, name: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let polled = async {
+            loop {
+                let text = self.metrics().await;
+                let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+                let value = value.map_or(0.0, |value| value.parse().unwrap());
+                if wanted(value) {
+                    return value;
+                }
+                yield_now().await;
+            }
+        };
+        match timeout(PATIENCE, polled).await {
+            Ok(value) => value,
+            Err(_) => panic!("{name} is not as wanted in\n{}", self.metrics().await),
+        }
+    }
+
     /// Its memory, shared pages by its share of them.
     pub fn pss_kib(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap();
@@ -248,13 +292,45 @@ impl Server {
 
     /// Asks it to stop, as an operator does.
     pub fn terminate(&self) {
+        self.told_to_stop.store(true, Ordering::Relaxed);
         let sent = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Ends it without asking.
     pub fn kill(&mut self) {
+        self.told_to_stop.store(true, Ordering::Relaxed);
         self.child.kill().unwrap();
+    }
+
+    /// Ends it without asking (SIGKILL), and waits until it is gone.
+    pub fn kill9(&mut self) {
+        self.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same data folder, settings and ports. It must have ended.
+    pub async fn start_again(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
+        let ports = [("c2s-starttls", "c2s.starttls.listen"), ("c2s-direct-tls", "c2s.direct_tls.listen")];
+        for (role, setting) in ports {
+            if let Some(address) = self.addresses.get(role) {
+                set(&mut self.place.variables, setting, &format!("[\"{address}\"]"));
+            }
+        }
+        if let Some(address) = self.addresses.get("http") {
+            set(&mut self.place.variables, "http.listen", address);
+        }
+        // What it said before it ended must not be taken for what it says now.
+        self.log.lock().unwrap().clear();
+        (self.child, self.grown) = self.place.run_server(&self.log);
+        self.told_to_stop.store(false, Ordering::Relaxed);
+        self.listens().await;
+    }
+
+    /// Changes a setting, as [`Builder::set`], for the next [`Server::start_again`].
+    pub fn set(&mut self, path: &str, value: &str) {
+        set(&mut self.place.variables, path, value);
     }
 
     /// Waits for it to end by itself.
@@ -268,6 +344,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // A test that has failed says why by itself.
+        if !thread::panicking() {
+            self.check_accounting();
+        }
         // It may have ended: then there is nothing to kill.
         self.child.kill().ok();
         self.child.wait().ok();

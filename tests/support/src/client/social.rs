@@ -31,9 +31,9 @@ pub async fn befriend(one: &mut RawClient, other: &mut RawClient) {
 
 async fn subscribe(subscriber: &mut RawClient, contact: &mut RawClient) {
     subscriber.send(&format!("<presence to='{}' type='subscribe'/>", contact.bare())).await;
-    contact.until_presence(&subscriber.bare().to_owned(), Some("subscribe")).await;
+    contact.until_presence(subscriber.bare(), Some("subscribe")).await;
     contact.send(&format!("<presence to='{}' type='subscribed'/>", subscriber.bare())).await;
-    subscriber.until_presence(&contact.full().to_owned(), None).await;
+    subscriber.until_presence(contact.full(), None).await;
 }
 
 impl RawClient {
