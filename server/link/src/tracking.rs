@@ -147,6 +147,12 @@ impl Tracking {
         state & COMMITTED > 0 || state & (ACKNOWLEDGED | HOLDERS) == ACKNOWLEDGED
     }
 
+    /// Whether nobody holds it, and no client has it.
+    #[must_use]
+    pub fn is_returned(&self) -> bool {
+        self.state.load(Ordering::Acquire) & (HOLDERS | ACKNOWLEDGED) == 0
+    }
+
     /// Whether its sender must be told that it could not be kept.
     #[must_use]
     pub fn is_failed(&self) -> bool {

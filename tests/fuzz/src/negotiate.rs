@@ -89,6 +89,8 @@ fn turn(
             Next::Authenticated { account } => panic!("{account} is authenticated"),
             Next::Bind { account, .. } => panic!("{account} binds a resource"),
             Next::Established { full, .. } => panic!("{full} is established"),
+            Next::Resume { account, .. } => panic!("{account} resumes a session"),
+            Next::Resumed => panic!("a session is resumed"),
         };
     }
 }

@@ -3,12 +3,14 @@
 pub(super) mod features;
 mod log_in;
 mod register;
+mod resume;
 
 use std::sync::Arc;
 
 use starling_xml::{RawElement, StreamHeader};
 
 use super::{TlsInfo, header, wire};
+use crate::acks::nonza;
 use crate::error::{Condition, StanzaError, StreamCondition, StreamError};
 use crate::jid::{self, BareJid, FullJid, ResourcePart};
 use crate::random::Random;
@@ -85,6 +87,11 @@ pub enum Input<'a> {
     Bound(FullJid),
     /// Answers [`Next::Bind`]; the client may ask for another.
     BindRefused(StanzaError),
+    /// Answers [`Next::Resume`]: the session is here, and this many of its stanzas are handled.
+    Resumed(u32),
+    /// Answers [`Next::Resume`]: there is no such session of the account. How many of its stanzas were handled, if that is
+    /// known.
+    ResumeRefused(Option<u32>),
 }
 
 /// What is to be done next; what was written is to be sent first.
@@ -126,6 +133,17 @@ pub enum Next {
         /// The resource wished for; `None`: make one up.
         resource: Option<ResourcePart>,
     },
+    /// Fetch the session, and answer with [`Input::Resumed`] or [`Input::ResumeRefused`].
+    Resume {
+        /// Who.
+        account: BareJid,
+        /// The id of the session.
+        previd: String,
+        /// How many of the server's stanzas the client has handled.
+        h: u32,
+    },
+    /// `<resumed/>` is written: what the client has not handled follows.
+    Resumed,
     /// The bind result is written: stanzas follow.
     Established {
         /// The address.
@@ -168,6 +186,8 @@ enum State {
     Authenticated(BareJid),
     /// A resource was asked for by the iq of this id.
     Binding(BareJid, String),
+    /// The session of this id was asked for.
+    Resuming(BareJid, String),
     Done,
 }
 
@@ -202,6 +222,14 @@ impl Accept {
         }))
     }
 
+    /// A negotiation in which somebody has logged in.
+    #[cfg(test)]
+    pub(super) fn authenticated(policy: Arc<AcceptPolicy>, account: BareJid) -> Self {
+        let mut accept = Self::new(policy, None, crate::random::SystemRandom);
+        accept.0.state = State::Authenticated(account);
+        accept
+    }
+
     /// Takes what came and writes the answer to `out`.
     ///
     /// # Errors
@@ -231,6 +259,14 @@ impl Accept {
                 Ok(inner.refuse(Failure::TemporaryAuthFailure, out))
             }
             (State::Registering(id), Input::Registered(result)) => Ok(inner.registered(&id, result, out)),
+            (State::Authenticated(account), Input::Element(element)) if element.namespace() == ns::SM => {
+                inner.resume(account, &element, out)
+            }
+            (State::Resuming(_, previd), Input::Resumed(h)) => {
+                nonza::write_resumed(&previd, h, out);
+                Ok(Next::Resumed)
+            }
+            (State::Resuming(account, _), Input::ResumeRefused(h)) => Ok(inner.resume_refused(account, h, out)),
             (State::Authenticated(account), Input::Element(element)) => inner.bind(account, &element, out),
             (State::Binding(_, id), Input::Bound(full)) => {
                 out.extend_from_slice(b"<iq type='result'");

@@ -1,4 +1,5 @@
 mod register;
+mod resume;
 
 use std::sync::Arc;
 

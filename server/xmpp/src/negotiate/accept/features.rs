@@ -1,10 +1,11 @@
 //! `<stream:features/>` of the server (RFC 6120 §4.3.2).
 
 use super::{AcceptPolicy, TlsInfo, TlsPolicy, register, wire};
+use crate::acks::nonza;
 use crate::ns;
 use crate::sasl::Mechanism;
 
-/// After log-in: bind, and the session that RFC 3921 wanted, which needs nothing done.
+/// After log-in: bind, the session that RFC 3921 wanted, which needs nothing done, and stream management.
 const AUTHENTICATED: &[u8] = b"<stream:features><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>\
 <session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>";
 
@@ -12,6 +13,7 @@ const AUTHENTICATED: &[u8] = b"<stream:features><bind xmlns='urn:ietf:params:xml
 pub(in crate::negotiate) fn write_authenticated(policy: &AcceptPolicy, out: &mut Vec<u8>) {
     out.extend_from_slice(AUTHENTICATED);
     out.extend_from_slice(policy.more_features.as_bytes());
+    out.extend_from_slice(nonza::FEATURE);
     out.extend_from_slice(b"</stream:features>");
 }
 

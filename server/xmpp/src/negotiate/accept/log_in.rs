@@ -26,6 +26,10 @@ impl Inner {
             (ns::SASL, "auth") => self.auth(element, out),
             (ns::SASL, "abort") => Ok(self.refuse(Failure::Aborted, out)),
             (ns::SASL, "response") => Ok(self.refuse(Failure::MalformedRequest, out)),
+            (ns::SM, _) => {
+                self.state = State::Open;
+                super::resume::unexpected(element, out)
+            }
             (ns::CLIENT, "iq") => self.register(element, out),
             // §4.9.3.12: nothing but negotiation before log-in.
             (ns::CLIENT, "message" | "presence") => Err(StreamCondition::NotAuthorized.into()),

@@ -132,5 +132,5 @@ fn what_the_caller_adds_is_announced_after_log_in() {
     let mut out = Vec::new();
     accept::features::write_authenticated(&policy(TlsPolicy::Off), &mut out);
     let out = String::from_utf8(out).unwrap();
-    assert!(out.ends_with("</session><more xmlns='urn:example:more'/></stream:features>"), "{out}");
+    assert!(out.contains("</session><more xmlns='urn:example:more'/><sm xmlns='urn:xmpp:sm:3'/>"), "{out}");
 }
