@@ -96,7 +96,12 @@ impl Managed {
     /// What no `h` may ever do is a failure at once, whatever the test is about.
     pub(super) fn received(&mut self, element: &OwnedElement, transcript: &str) {
         let raw = element.as_raw();
-        if is_stanza(raw.name(), raw.namespace()) {
+        if raw.is("enabled", SM) {
+            let can_resume = raw.attribute("resume").is_some_and(|value| value == "true" || value == "1");
+            self.id = raw.attribute("id").filter(|_| can_resume).map(std::borrow::Cow::into_owned);
+            self.enabled = true;
+            (self.counters.handled, self.counters.acked) = (0, 0);
+        } else if is_stanza(raw.name(), raw.namespace()) {
             self.counters.handled += u32::from(self.enabled);
         } else if self.enabled && raw.is("r", SM) {
             self.counters.requests += 1;
@@ -155,16 +160,11 @@ impl RawClient {
         if raw.name() == "failed" {
             return Err(failed(&answer));
         }
-        let text = |name| raw.attribute(name).map(std::borrow::Cow::into_owned);
-        let can_resume = text("resume").is_some_and(|value| value == "true" || value == "1");
-        let enabled = Enabled {
-            id: text("id").filter(|_| can_resume),
-            max: text("max").map(|max| max.parse().unwrap()),
-            location: text("location"),
-        };
-        (self.managed.id, self.managed.enabled) = (enabled.id.clone(), true);
-        (self.managed.counters.handled, self.managed.counters.acked) = (0, 0);
-        Ok(enabled)
+        Ok(Enabled {
+            id: self.managed.id.clone(),
+            max: raw.attribute("max").map(|max| max.parse().unwrap()),
+            location: raw.attribute("location").map(std::borrow::Cow::into_owned),
+        })
     }
 
     /// The id by which this client's stream can be resumed.

@@ -1,0 +1,39 @@
+//! XEP-0160: messages for somebody who is offline. XEP-0203: their delay. XEP-0334: hints. XEP-0359: their ids.
+
+mod hints;
+mod races;
+mod storage;
+
+use starling_test_support::{Element, RawClient, Row, RowState, body};
+
+fn to_romeo(inner: &str) -> String {
+    format!("<message to='romeo@localhost' type='chat' id='m'>{inner}</message>")
+}
+
+fn chat(text: impl std::fmt::Display) -> String {
+    to_romeo(&format!("<body>{text}</body>"))
+}
+
+/// The messages that come with available presence of this priority, and none later.
+async fn messages_at_log_in(client: &mut RawClient, priority: i8) -> Vec<Element> {
+    client.send(&format!("<presence><priority>{priority}</priority></presence>")).await;
+    messages_so_far(client).await
+}
+
+/// The messages that come until the server has nothing more to say: a second answer shows that what the first one may
+/// have overtaken was delivered.
+async fn messages_so_far(client: &mut RawClient) -> Vec<Element> {
+    let mut came = client.until_quiet().await;
+    came.extend(client.until_quiet().await);
+    came.retain(|element| element.as_raw().name() == "message");
+    came
+}
+
+fn bodies(messages: &[Element]) -> Vec<String> {
+    messages.iter().map(body).collect()
+}
+
+/// Whether no row is on its way any more.
+fn settled(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.state == RowState::Delivered)
+}
