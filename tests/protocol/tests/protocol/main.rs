@@ -2,19 +2,32 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests do not expect is a failed test")]
 
+mod archive;
 mod bind;
+mod blocking;
+mod caps;
+mod carbons;
 mod delivery;
 mod domains;
 mod extensions;
 mod hostile;
+mod last_activity;
 mod limits;
+mod offline;
+mod privacy_lists;
+mod private_storage;
 mod proxy;
+mod registration;
 mod sasl;
 mod stanzas;
 mod starttls;
 mod stop;
+mod stream_management;
 mod streams;
+mod time;
 mod tls;
+mod vcard;
+mod version;
 mod xml;
 
 use starling_test_support::{Builder, RawClient, Server};
