@@ -3,6 +3,8 @@
 //!
 //! - `counters`: XEP-0198's two ends over a wire that is cut in the middle of stanzas, by the parts without I/O alone.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a simulation does not expect is a failed test")]
+
 mod simulation {
     mod counters;
     mod seeds;

@@ -8,14 +8,14 @@ use std::{
 
 /// Chance that is the same for the same seed (splitmix64).
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1b5_4a32_d192_ed03)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,17 +24,17 @@ impl Dice {
     }
 
     /// Less than `most`; 0 if that is 0.
-    pub fn below(&mut self, most: u64) -> u64 {
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
         if most == 0 { 0 } else { self.next() % most }
     }
 
     /// True in `percent` of a hundred cases.
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// Less than `most`, and mostly much less.
-    pub fn mostly_small(&mut self, most: u64) -> u64 {
+    pub(crate) fn mostly_small(&mut self, most: u64) -> u64 {
         let bound = self.below(most) + 1;
         self.below(bound)
     }
@@ -42,7 +42,7 @@ impl Dice {
 
 /// Lives `seeds` lives on all cores, and fails with the smallest seed that went wrong. `life` is told whether to print what
 /// happens.
-pub fn live(name: &str, seeds: u64, life: impl Fn(u64, bool) + Sync) {
+pub(crate) fn live(name: &str, seeds: u64, life: impl Fn(u64, bool) + Sync) {
     if let Ok(seed) = std::env::var("STARLING_SEED") {
         life(seed.parse().expect("STARLING_SEED is a number"), true);
         return;

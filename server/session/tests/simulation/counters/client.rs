@@ -10,7 +10,7 @@ use super::{
     world::{Event, MS, Scene},
 };
 
-pub struct Client {
+pub(crate) struct Client {
     connection: Option<usize>,
     /// The stream is open for stanzas.
     online: bool,
@@ -31,7 +31,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(base: u32) -> Self {
+    pub(crate) fn new(base: u32) -> Self {
         Self {
             connection: None,
             online: false,
@@ -46,11 +46,11 @@ impl Client {
         }
     }
 
-    pub fn connection(&self) -> Option<usize> {
+    pub(crate) fn connection(&self) -> Option<usize> {
         self.connection
     }
 
-    pub fn connect(&mut self, server_is_up: bool, scene: &mut Scene) {
+    pub(crate) fn connect(&mut self, server_is_up: bool, scene: &mut Scene) {
         if self.connection.is_some() {
             return;
         }
@@ -70,7 +70,7 @@ impl Client {
         scene.send(connection, Side::Server, text.as_bytes());
     }
 
-    pub fn lost(&mut self, connection: usize, scene: &mut Scene) {
+    pub(crate) fn lost(&mut self, connection: usize, scene: &mut Scene) {
         if self.connection == Some(connection) {
             self.connection = None;
             self.online = false;
@@ -79,7 +79,7 @@ impl Client {
         }
     }
 
-    pub fn send(&mut self, scene: &mut Scene) {
+    pub(crate) fn send(&mut self, scene: &mut Scene) {
         let id = scene.acknowledged.len();
         scene.acknowledged.push(false);
         scene.store.kept.push(false);
@@ -104,7 +104,7 @@ impl Client {
         scene.send(connection, Side::Server, text.as_bytes());
     }
 
-    pub fn ask(&mut self, scene: &mut Scene) {
+    pub(crate) fn ask(&mut self, scene: &mut Scene) {
         self.asks = !self.queue.is_empty();
         if self.asks {
             scene.after(700 * MS, Event::ClientAsks);
@@ -114,14 +114,14 @@ impl Client {
         }
     }
 
-    pub fn answer(&mut self, connection: usize, scene: &mut Scene) {
+    pub(crate) fn answer(&mut self, connection: usize, scene: &mut Scene) {
         if self.connection == Some(connection) {
             let text = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.handled);
             scene.send(connection, Side::Server, text.as_bytes());
         }
     }
 
-    pub fn read(&mut self, connection: usize, element: &RawElement<'_>, scene: &mut Scene) {
+    pub(crate) fn read(&mut self, connection: usize, element: &RawElement<'_>, scene: &mut Scene) {
         assert_eq!(self.connection, Some(connection));
         let h = || element.attribute("h").map(|h| h.parse().unwrap());
         match element.name() {
@@ -182,11 +182,11 @@ impl Client {
         self.last = Some((epoch, id));
     }
 
-    pub fn settled(&self) {
+    pub(crate) fn settled(&self) {
         assert!(self.online && self.queue.is_empty());
     }
 
-    pub fn has_all(&self, messages: usize) {
+    pub(crate) fn has_all(&self, messages: usize) {
         assert!(self.seen.iter().flatten().count() == messages, "the client has every message");
     }
 }

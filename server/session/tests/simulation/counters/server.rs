@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The server, of which a crash leaves what is in the store.
-pub struct Server {
+pub(crate) struct Server {
     /// Which of its processes this is, or the last one was.
     life: u32,
     process: Option<Process>,
@@ -66,7 +66,7 @@ impl Default for Server {
 }
 
 impl Server {
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.process.is_some()
     }
 
@@ -74,7 +74,7 @@ impl Server {
         self.process.as_mut()?.session.as_mut()
     }
 
-    pub fn read(&mut self, connection: usize, element: &RawElement<'_>, scene: &mut Scene) {
+    pub(crate) fn read(&mut self, connection: usize, element: &RawElement<'_>, scene: &mut Scene) {
         if self.process.is_none() {
             return;
         }
@@ -193,7 +193,7 @@ impl Server {
         process.commit_later(life, scene);
     }
 
-    pub fn commit(&mut self, life: u32, scene: &mut Scene) {
+    pub(crate) fn commit(&mut self, life: u32, scene: &mut Scene) {
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else { return };
         process.committing = false;
         let group = 1 + scene.dice.below(8) as usize;
@@ -206,7 +206,7 @@ impl Server {
         self.pump(scene);
     }
 
-    pub fn recipient_has_it(&mut self, life: u32, key: u64, scene: &mut Scene) {
+    pub(crate) fn recipient_has_it(&mut self, life: u32, key: u64, scene: &mut Scene) {
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else { return };
         if let Some((_, stanza)) = process.journal.iter().find(|(journaled, _)| *journaled == key) {
             scene.store.kept[*stanza] = true;
@@ -215,7 +215,7 @@ impl Server {
         self.pump(scene);
     }
 
-    pub fn recorded(&mut self, life: u32, id: u32, h: u32, failed: bool, scene: &mut Scene) {
+    pub(crate) fn recorded(&mut self, life: u32, id: u32, h: u32, failed: bool, scene: &mut Scene) {
         let Some(session) = self.session().filter(|session| session.id == id) else { return };
         if failed {
             session.inbound.not_recorded();
@@ -228,7 +228,7 @@ impl Server {
         self.pump(scene);
     }
 
-    pub fn push(&mut self, scene: &mut Scene) {
+    pub(crate) fn push(&mut self, scene: &mut Scene) {
         let row = scene.store.rows.len();
         scene.store.rows.push(false);
         if let Some(session) = self.session() {
@@ -237,7 +237,7 @@ impl Server {
         self.pump(scene);
     }
 
-    pub fn timer(&mut self, life: u32, scene: &mut Scene) {
+    pub(crate) fn timer(&mut self, life: u32, scene: &mut Scene) {
         if life == self.life {
             if let Some(session) = self.session() {
                 session.timer = session.timer.filter(|at| *at > scene.now);
@@ -246,7 +246,7 @@ impl Server {
         }
     }
 
-    pub fn lost(&mut self, connection: usize, scene: &mut Scene) {
+    pub(crate) fn lost(&mut self, connection: usize, scene: &mut Scene) {
         let life = self.life;
         let Some(session) = self.session().filter(|session| session.connection == Some(connection)) else { return };
         session.connection = None;
@@ -256,7 +256,7 @@ impl Server {
         scene.after(delay, event);
     }
 
-    pub fn expire(&mut self, life: u32, id: u32, detached: u32, scene: &mut Scene) {
+    pub(crate) fn expire(&mut self, life: u32, id: u32, detached: u32, scene: &mut Scene) {
         let still =
             |session: &&mut Session| session.id == id && session.detached == detached && session.connection.is_none();
         if life == self.life && self.session().filter(still).is_some() {
@@ -279,7 +279,7 @@ impl Server {
         scene.epoch += 1;
     }
 
-    pub fn crash(&mut self, scene: &mut Scene) {
+    pub(crate) fn crash(&mut self, scene: &mut Scene) {
         if self.process.take().is_none() {
             return;
         }
@@ -297,7 +297,7 @@ impl Server {
         scene.after(delay, Event::Start);
     }
 
-    pub fn start(&mut self, scene: &mut Scene) {
+    pub(crate) fn start(&mut self, scene: &mut Scene) {
         scene.say(|| "start".to_owned());
         self.life += 1;
         self.process = Some(Process::default());
@@ -337,7 +337,7 @@ impl Server {
         }
     }
 
-    pub fn settled(&mut self) {
+    pub(crate) fn settled(&mut self) {
         let session = self.session().expect("a session");
         assert!(session.outbound.is_empty() && session.inbound.unsafe_count() == 0 && session.again.is_empty());
     }

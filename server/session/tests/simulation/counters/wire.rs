@@ -6,7 +6,7 @@ use crate::simulation::seeds::Dice;
 
 /// Which end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     Client = 0,
     Server = 1,
 }
@@ -15,7 +15,7 @@ const HEADER: &[u8] =
     b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
 
 /// One connection; what travels to each side.
-pub struct Connection {
+pub(crate) struct Connection {
     ways: [Way; 2],
 }
 
@@ -32,7 +32,7 @@ struct Way {
 }
 
 impl Connection {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let way = || Way {
             last: 0,
             sent: 0,
@@ -45,7 +45,7 @@ impl Connection {
     }
 
     /// Sends bytes to a side: the pieces with the times at which they arrive.
-    pub fn send(&mut self, to: Side, now: u64, bytes: &[u8], dice: &mut Dice) -> Vec<(u64, Vec<u8>)> {
+    pub(crate) fn send(&mut self, to: Side, now: u64, bytes: &[u8], dice: &mut Dice) -> Vec<(u64, Vec<u8>)> {
         let way = &mut self.ways[to as usize];
         let mut whole = Vec::new();
         if way.sent == 0 {
@@ -66,7 +66,7 @@ impl Connection {
     }
 
     /// A piece arrives, and with it these elements.
-    pub fn arrive(&mut self, to: Side, piece: &[u8]) -> Vec<OwnedElement> {
+    pub(crate) fn arrive(&mut self, to: Side, piece: &[u8]) -> Vec<OwnedElement> {
         let mut found = Vec::new();
         let way = &mut self.ways[to as usize];
         let piece = &piece[..piece.len().min(way.limit - way.arrived)];
@@ -84,7 +84,7 @@ impl Connection {
     }
 
     /// Cuts the connection somewhere in what is under way to each side. Nothing that is sent later arrives.
-    pub fn cut(&mut self, dice: &mut Dice) {
+    pub(crate) fn cut(&mut self, dice: &mut Dice) {
         for way in &mut self.ways {
             let arrives = way.arrived + dice.below((way.sent - way.arrived) as u64 + 1) as usize;
             way.limit = way.limit.min(arrives);
@@ -92,7 +92,7 @@ impl Connection {
     }
 
     /// This side reads no more of it. `false`: it did not before.
-    pub fn leave(&mut self, side: Side) -> bool {
+    pub(crate) fn leave(&mut self, side: Side) -> bool {
         !std::mem::replace(&mut self.ways[side as usize].deaf, true)
     }
 }

@@ -10,7 +10,7 @@ use super::{client::Client, server::Server, wire::Connection, wire::Side};
 use crate::simulation::seeds::Dice;
 
 /// Microseconds.
-pub const MS: u64 = 1000;
+pub(crate) const MS: u64 = 1000;
 
 /// When faults and new stanzas end.
 const ACTIVE: u64 = 6000 * MS;
@@ -19,7 +19,7 @@ const ACTIVE: u64 = 6000 * MS;
 const MOST_EVENTS: u64 = 20_000;
 
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Bytes arrive.
     Piece {
         connection: usize,
@@ -74,32 +74,32 @@ pub enum Event {
 
 /// What outlives the server's process.
 #[derive(Default)]
-pub struct Store {
+pub(crate) struct Store {
     /// Stanzas of the client that are committed, or with their recipient's client: by their number.
-    pub kept: Vec<bool>,
+    pub(crate) kept: Vec<bool>,
     /// Messages for the client: whether it has acknowledged them.
-    pub rows: Vec<bool>,
+    pub(crate) rows: Vec<bool>,
     /// The session and the `h` that the registry holds.
-    pub record: Option<(u32, u32)>,
+    pub(crate) record: Option<(u32, u32)>,
 }
 
 /// What both ends share.
-pub struct Scene {
-    pub now: u64,
-    pub dice: Dice,
-    pub connections: Vec<Connection>,
+pub(crate) struct Scene {
+    pub(crate) now: u64,
+    pub(crate) dice: Dice,
+    pub(crate) connections: Vec<Connection>,
     /// What a connection's session began with, as far as the promises reach: see [`Scene::epoch`].
-    pub epoch_of: Vec<u32>,
-    pub store: Store,
+    pub(crate) epoch_of: Vec<u32>,
+    pub(crate) store: Store,
     /// Grows when a session ends for good and when the server crashes. Within one epoch everything happens once and in
     /// order; what was not acknowledged may happen again in a later one.
-    pub epoch: u32,
+    pub(crate) epoch: u32,
     /// Stanzas that the client has dropped, because it was told that they are safe.
-    pub acknowledged: Vec<bool>,
+    pub(crate) acknowledged: Vec<bool>,
     /// Where counts begin; near the end of the circle in some lives.
-    pub base: u32,
+    pub(crate) base: u32,
     /// Whether the registry's record outlives the server's process.
-    pub registry_survives: bool,
+    pub(crate) registry_survives: bool,
     start: Instant,
     trace: bool,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -126,12 +126,12 @@ impl Scene {
         }
     }
 
-    pub fn at(&mut self, time: u64, event: Event) {
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
         self.queue.push(Reverse((time.max(self.now), self.events.len() as u64)));
         self.events.push(Some(event));
     }
 
-    pub fn after(&mut self, delay: u64, event: Event) {
+    pub(crate) fn after(&mut self, delay: u64, event: Event) {
         self.at(self.now + delay, event);
     }
 
@@ -141,15 +141,15 @@ impl Scene {
         self.events[event as usize].take()
     }
 
-    pub fn instant(&self) -> Instant {
+    pub(crate) fn instant(&self) -> Instant {
         self.start + Duration::from_micros(self.now)
     }
 
-    pub fn micros(&self, instant: Instant) -> u64 {
+    pub(crate) fn micros(&self, instant: Instant) -> u64 {
         (instant - self.start).as_micros() as u64
     }
 
-    pub fn send(&mut self, connection: usize, to: Side, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, connection: usize, to: Side, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -159,14 +159,14 @@ impl Scene {
         }
     }
 
-    pub fn say(&self, what: impl FnOnce() -> String) {
+    pub(crate) fn say(&self, what: impl FnOnce() -> String) {
         if self.trace {
             println!("{:>10} {}", self.now, what());
         }
     }
 
     /// Cuts a connection; both ends learn of it at some time, the server perhaps much later.
-    pub fn cut(&mut self, connection: usize) {
+    pub(crate) fn cut(&mut self, connection: usize) {
         self.say(|| format!("{connection} is cut"));
         self.connections[connection].cut(&mut self.dice);
         for (side, most) in [(Side::Client, 400 * MS), (Side::Server, 4000 * MS)] {
@@ -177,7 +177,7 @@ impl Scene {
 }
 
 /// One life from beginning to end.
-pub fn live(seed: u64, trace: bool) {
+pub(crate) fn live(seed: u64, trace: bool) {
     let mut scene = Scene::new(seed, trace);
     script(&mut scene);
     let (mut client, mut server) = (Client::new(scene.base), Server::default());
