@@ -1,0 +1,193 @@
+//! The journal, sorted by what it tells of: messages, sessions, pairs.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::journal::{Entry, Event, HeardBy, Message, Session};
+
+/// A sending of a message. What a session replays in its place after a resumption is the same sending.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// Its place in the journal.
+    pub(super) entry: usize,
+}
+
+/// What came to a client.
+#[derive(Debug)]
+pub(super) struct Receipt {
+    pub(super) entry: usize,
+    pub(super) at: Duration,
+    pub(super) user: u32,
+    pub(super) place: Option<(Session, u32)>,
+    pub(super) stanza_id: Option<String>,
+}
+
+/// What happened to a message.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    pub(super) sendings: Vec<Sending>,
+    pub(super) acknowledged: Option<Duration>,
+    pub(super) receipts: Vec<Receipt>,
+    pub(super) returned: Vec<String>,
+}
+
+/// What happened in a session.
+#[derive(Debug, Default)]
+struct SessionStory {
+    said: u32,
+    heard: Option<u32>,
+    waiting: VecDeque<(u32, Message)>,
+    counted: Vec<(Duration, u32)>,
+}
+
+/// An `h` that cannot be.
+#[derive(Debug)]
+pub(super) struct WrongH {
+    pub(super) user: u32,
+    pub(super) session: Session,
+    pub(super) text: String,
+    pub(super) went_back: bool,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) messages: BTreeMap<Message, Story>,
+    sessions: HashMap<Session, SessionStory>,
+    /// When each user's connections ended.
+    gone: HashMap<u32, Vec<Duration>>,
+    /// The last session of each user.
+    pub(super) last: HashMap<u32, Session>,
+    pub(super) killed: Vec<Duration>,
+    /// When the server's files failed.
+    faults: Vec<(Duration, Duration)>,
+    pub(super) wrong: Vec<WrongH>,
+    pub(super) settled: HashMap<u32, Option<String>>,
+    pub(super) trouble: Vec<(Option<u32>, String)>,
+    pub(super) resumed: u64,
+    pub(super) refused: u64,
+    pub(super) bound: u64,
+    pub(super) cut: u64,
+    pub(super) replayed: u64,
+    pub(super) terminated: u64,
+    /// The longest that a sender waited for its count.
+    pub(super) longest: Duration,
+    sent_at: HashMap<Message, Duration>,
+}
+
+impl Told {
+    pub(super) fn new(entries: &[Entry]) -> Self {
+        let mut told = Self::default();
+        for (index, entry) in entries.iter().enumerate() {
+            told.take(index, entry);
+        }
+        told
+    }
+
+    fn take(&mut self, index: usize, entry: &Entry) {
+        let (at, user) = (entry.at, entry.user.unwrap_or_default());
+        match &entry.event {
+            Event::Started => {}
+            Event::Killed => self.killed.push(at),
+            Event::Terminated => self.terminated += 1,
+            Event::FaultBegins(_) => self.faults.push((at, Duration::MAX)),
+            Event::FaultEnds => {
+                if let Some((_, end)) = self.faults.last_mut() {
+                    *end = at;
+                }
+            }
+            Event::Bound { session } => {
+                self.bound += 1;
+                if let Some(session) = session {
+                    self.last.insert(user, *session);
+                }
+            }
+            Event::Resumed { .. } => self.resumed += 1,
+            Event::Refused { .. } => self.refused += 1,
+            Event::Gone(end) => {
+                self.cut += u64::from(matches!(end, crate::journal::End::Cut | crate::journal::End::Hung));
+                self.gone.entry(user).or_default().push(at);
+            }
+            Event::Said { session, n } => self.session(*session).said = *n,
+            Event::Sent { message, place, .. } => {
+                self.messages.entry(*message).or_default().sendings.push(Sending { entry: index });
+                self.sent_at.entry(*message).or_insert(at);
+                if let Some((session, n)) = place {
+                    let story = self.session(*session);
+                    story.said = *n;
+                    story.waiting.push_back((*n, *message));
+                }
+            }
+            Event::Replayed { .. } => self.replayed += 1,
+            Event::Heard { session, h, by } => self.hear(at, user, *session, *h, *by),
+            Event::Counted { session, h } => self.session(*session).counted.push((at, *h)),
+            Event::Received { message, place, stanza_id, .. } => {
+                let receipt = Receipt { entry: index, at, user, place: *place, stanza_id: stanza_id.clone() };
+                self.messages.entry(*message).or_default().receipts.push(receipt);
+            }
+            Event::Returned { message, error } => {
+                self.messages.entry(*message).or_default().returned.push(error.clone());
+            }
+            Event::Settled { stuck } => {
+                self.settled.insert(user, stuck.clone());
+            }
+            Event::Trouble(what) => self.trouble.push((entry.user, what.clone())),
+        }
+    }
+
+    fn session(&mut self, session: Session) -> &mut SessionStory {
+        self.sessions.entry(session).or_default()
+    }
+
+    fn hear(&mut self, at: Duration, user: u32, session: Session, h: u32, by: HeardBy) {
+        let story = self.sessions.entry(session).or_default();
+        // What a server says of a session that it no longer has may be from long ago (XEP-0198 §5); it still counts.
+        let before = story.heard.filter(|_| by != HeardBy::Failed);
+        if let Some(before) = before.filter(|before| h < *before) {
+            let text = format!("h {h} by {by:?} after {before}");
+            self.wrong.push(WrongH { user, session, text, went_back: true });
+        }
+        if h > story.said {
+            let text = format!("h {h} by {by:?} after {} stanzas", story.said);
+            self.wrong.push(WrongH { user, session, text, went_back: false });
+        }
+        story.heard = Some(story.heard.map_or(h, |before| before.max(h)));
+        while let Some((_, message)) = story.waiting.front().filter(|(n, _)| *n <= h).copied() {
+            story.waiting.pop_front();
+            if let Some(story) = self.messages.get_mut(&message) {
+                story.acknowledged.get_or_insert(at);
+            }
+            if let Some(sent) = self.sent_at.get(&message) {
+                self.longest = self.longest.max(at.saturating_sub(*sent));
+            }
+        }
+    }
+
+    /// Whether the server must know for good that the client has this: the client said so, and neither its connection
+    /// nor the server ended within `grace` from then on. While the server's files failed, nothing was known for good.
+    pub(super) fn is_settled(&self, receipt: &Receipt, grace: Duration) -> bool {
+        let told = match receipt.place {
+            // What the connection took is all that the server will ever know.
+            None => Some(receipt.at),
+            Some((session, count)) => {
+                let counted = self.sessions.get(&session).map(|story| story.counted.as_slice()).unwrap_or_default();
+                counted.iter().find(|(_, h)| *h >= count).map(|(at, _)| *at)
+            }
+        };
+        let Some(told) = told else { return false };
+        let first_after = |times: &[Duration]| times.get(times.partition_point(|time| *time < told)).copied();
+        let gone = self.gone.get(&receipt.user).map(Vec::as_slice).unwrap_or_default();
+        let lasting = self.faults.iter().filter(|(begin, end)| (*begin..=*end).contains(&told)).map(|(_, end)| *end);
+        let lasting = lasting.fold(told, Duration::max).saturating_add(grace);
+        first_after(gone).is_none_or(|gone| gone >= told.saturating_add(grace))
+            && first_after(&self.killed).is_none_or(|killed| killed >= lasting)
+    }
+
+    /// The highest `h` that the client told in each session, by user and session.
+    pub(super) fn counted(&self, session: Session) -> u32 {
+        let story = self.sessions.get(&session);
+        story.and_then(|story| story.counted.iter().map(|(_, h)| *h).max()).unwrap_or_default()
+    }
+}
