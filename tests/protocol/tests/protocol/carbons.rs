@@ -78,6 +78,7 @@ async fn xep0280_4_5_10_1_copies_are_enabled_and_disabled_as_often_as_the_client
     ] {
         switch(&mut other, name).await;
         sender.send(&chat("juliet@localhost/balcony", name)).await;
+        sender.expect_nothing().await;
         assert_eq!(body(&target.message().await), name);
         assert_eq!(came(&mut other).await, if gets { one("received", name) } else { NOTHING });
     }
@@ -100,6 +101,7 @@ async fn xep0280_7_the_copy_of_a_received_message() {
         "<message to='juliet@localhost/balcony' type='chat' id='m1' xml:lang='it'><body>Che?</body>{payload}</message>"
     );
     sender.send(&message).await;
+    sender.expect_nothing().await;
     // §7: not to whom the message itself went.
     assert_eq!(came(&mut target).await, one("", "Che?"));
     let copy = other.message().await;
@@ -234,6 +236,7 @@ async fn xep0280_6_1_what_is_eligible_and_what_is_not() {
         ("chat", "<body>b</body><no-copy xmlns='urn:xmpp:hints'/>", false, false),
     ] {
         sender.send(&format!("<message to='juliet@localhost/balcony' type='{kind}' id='m'>{payload}</message>")).await;
+        sender.expect_nothing().await;
         target.message().await;
         let copies = (came(&mut also).await.len(), came(&mut other).await.len());
         assert_eq!(copies, (sent.into(), received.into()), "{kind} {payload}");
@@ -265,9 +268,11 @@ async fn xep0280_6_1_an_error_is_copied_if_it_answers_a_copied_message() {
         sender
             .send(&format!("<message to='romeo@localhost/orchard' type='{kind}' id='{id}'><body>b</body></message>"))
             .await;
+        sender.expect_nothing().await;
         target.message().await;
         came(&mut other).await;
         target.send(&format!("<message to='juliet@localhost/balcony' type='error' id='{id}'>{error}</message>")).await;
+        target.expect_nothing().await;
         assert_eq!(condition(&sender.message().await).as_deref(), Some("gone"));
         let copies = other.until_quiet().await;
         assert_eq!(copies.len(), usize::from(copied), "{kind}\n{}", other.transcript());
@@ -299,6 +304,7 @@ async fn xep0280_12_a_forged_copy_carries_its_forgers_name_and_is_not_copied() {
     for name in ["received", "sent"] {
         for from in ["", "from='romeo@localhost'"] {
             forger.send(&copy(name, from)).await;
+            forger.expect_nothing().await;
             let message = target.message().await;
             assert_eq!(message.as_raw().attribute("from").as_deref(), Some("romeo@localhost/orchard"));
             other.expect_nothing().await;

@@ -249,6 +249,7 @@ async fn xep0016_2_2_an_active_list_is_its_sessions_and_ends_with_it() {
     assert_eq!(body(&two.message().await), "!");
     // To the account: each of its sessions by its own list.
     romeo.send(&message("juliet@localhost", "both?")).await;
+    romeo.expect_nothing().await;
     assert_eq!(body(&two.message().await), "both?");
     one.expect_nothing_but_presence().await;
     one.close().await;
