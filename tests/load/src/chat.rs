@@ -1,31 +1,50 @@
-//! Pairs that chat.
+//! Pairs that chat: what it costs, how long it takes, what was lost, doubled or came out of order.
 
 use std::{
-    collections::VecDeque,
     fmt,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::Barrier, task::JoinSet, time::timeout};
+use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::{
-    Failure, process,
-    tally::Tally,
-    target::{Connection, Target},
-};
+use crate::{Failure, process, tally::Tally, target::Target};
 
-/// Of each message's body, in bytes.
-const BODY: usize = 200;
+mod talk;
+
+use talk::{Talk, Turn};
+
 /// Log-ins under way at one time.
 const AT_ONCE: usize = 16;
-/// For what is still under way when the time is over.
-const LAST: Duration = Duration::from_secs(10);
+
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// The next when one came: so many of each pair are under way (a closed loop).
+    Window(usize),
+    /// So many a second of all pairs together, whatever came (an open loop).
+    Rate(f64),
+}
+
+/// What is said by whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) pairs: usize,
+    pub(crate) pace: Pace,
+    /// Stream management on both ends: `<r/>` of the clients goes after so many messages.
+    pub(crate) managed: Option<u32>,
+    /// Two sessions per user, with carbons.
+    pub(crate) carbons: bool,
+}
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Chat {
     pub(crate) tally: Tally,
+    /// Per delivery: with carbons there are three of each message.
     pub(crate) cpu_us: f64,
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
@@ -34,66 +53,69 @@ pub(crate) struct Chat {
 
 impl fmt::Display for Chat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { sent, received, doubled, disordered, errors, .. } = &self.tally;
         write!(
             f,
-            "{:.1} us CPU per message; {:.0} messages/s; p50 {:.2} ms, p99 {:.2} ms; {sent} sent, {received} received, \
-             {} lost, {doubled} doubled, {disordered} out of order, {errors} errors",
+            "{:.1} us CPU per delivery; {:.0} deliveries/s; p50 {:.2} ms, p99 {:.2} ms; {}",
             self.cpu_us,
             self.per_second,
             self.p50.as_secs_f64() * 1e3,
             self.p99.as_secs_f64() * 1e3,
-            self.tally.lost(),
+            self.tally,
         )
     }
 }
 
-/// `pairs` pairs, each with `window` messages under way, for `duration`. The CPU is that of the process `pid`.
-pub(crate) async fn run(
-    target: &Target,
-    pid: u32,
-    pairs: usize,
-    window: usize,
-    duration: Duration,
-) -> Result<Chat, Failure> {
-    let mut connected = Vec::with_capacity(pairs);
-    for first in (0..pairs).step_by(AT_ONCE) {
+/// Tells the messages of one run from those that an earlier one left behind.
+fn run_number() -> u32 {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+    // Four digits at most, so that a message is as long in each run.
+    0x1000 + (now * 8 + RUNS.fetch_add(1, Ordering::Relaxed)) % 0xf000
+}
+
+/// Chats for `duration`. The CPU is that of the process `pid`.
+pub(crate) async fn run(target: &Target, pid: u32, shape: &Shape, duration: Duration) -> Result<Chat, Failure> {
+    let run = run_number();
+    let mut talks = Vec::with_capacity(shape.pairs);
+    for first in (0..shape.pairs).step_by(AT_ONCE) {
         let mut connecting = JoinSet::new();
-        for pair in first..(first + AT_ONCE).min(pairs) {
-            let target = target.clone();
-            connecting.spawn(async move {
-                let (one, two) = (2 * pair, 2 * pair + 1);
-                let (sender, receiver) = tokio::try_join!(target.connect(one, two), target.connect(two, one))?;
-                Ok::<_, Failure>((target.full_jid(two), sender, receiver))
-            });
+        for pair in first..(first + AT_ONCE).min(shape.pairs) {
+            let (target, shape) = (target.clone(), *shape);
+            connecting.spawn(async move { Talk::new(&target, pair, &shape, run).await });
         }
-        while let Some(pair) = connecting.join_next().await {
-            connected.push(pair??);
+        while let Some(talk) = connecting.join_next().await {
+            talks.push(talk??);
         }
     }
-    let start = Arc::new(Barrier::new(pairs + 1));
-    let mut chatting = JoinSet::new();
-    for (to, sender, receiver) in connected {
+    let start = Arc::new(Barrier::new(talks.len() + 1));
+    let mut talking = JoinSet::new();
+    let pairs = talks.len().max(1) as f64;
+    for (number, mut talk) in talks.into_iter().enumerate() {
+        let turn = match shape.pace {
+            Pace::Window(window) => Turn::Window(window),
+            Pace::Rate(rate) => {
+                let period = Duration::from_secs_f64(pairs / rate);
+                Turn::Schedule { period, phase: period.mul_f64(number as f64 / pairs) }
+            }
+        };
         let start = Arc::clone(&start);
-        chatting.spawn(async move {
+        talking.spawn(async move {
             start.wait().await;
-            pair(&to, sender, receiver, window, duration).await
+            talk.run(turn, duration).await?;
+            Ok::<_, Failure>(talk)
         });
     }
     let before = process::cpu(pid)?;
     let began = Instant::now();
     start.wait().await;
-    let mut tally = Tally::default();
-    let mut connections = Vec::new();
-    while let Some(done) = chatting.join_next().await {
-        let (pair, sender, receiver) = done??;
-        tally.add(pair);
-        connections.push((sender, receiver));
+    let mut talks = Vec::new();
+    while let Some(done) = talking.join_next().await {
+        talks.push(done??);
     }
     let (took, cpu) = (began.elapsed(), process::cpu(pid)?.saturating_sub(before));
-    for (sender, receiver) in connections {
-        // At the relay each end waits for the other's: they are closed together.
-        tokio::try_join!(sender.close(), receiver.close()).map(drop)?;
+    let mut tally = Tally::default();
+    for talk in talks {
+        tally.add(talk.close().await?);
     }
     let (p50, p99) = (tally.latency(0.5), tally.latency(0.99));
     Ok(Chat {
@@ -103,39 +125,4 @@ pub(crate) async fn run(
         p99,
         tally,
     })
-}
-
-async fn pair(
-    to: &str,
-    mut sender: Connection,
-    mut receiver: Connection,
-    window: usize,
-    duration: Duration,
-) -> Result<(Tally, Connection, Connection), Failure> {
-    let body = "Lorem ipsum ".repeat(BODY / 12 + 1);
-    let body = body.get(..BODY).unwrap_or_default();
-    let mut tally = Tally::default();
-    let mut under_way: VecDeque<Instant> = VecDeque::with_capacity(window);
-    let end = Instant::now() + duration;
-    loop {
-        while under_way.len() < window && Instant::now() < end {
-            let stanza = format!("<message to='{to}' type='chat' id='{}'><body>{body}</body></message>", tally.sent);
-            under_way.push_back(Instant::now());
-            tally.sent += 1;
-            sender.send(&stanza).await?;
-        }
-        if under_way.is_empty() {
-            return Ok((tally, sender, receiver));
-        }
-        match timeout(LAST, receiver.message()).await {
-            Ok(message) => {
-                let (id, is_error) = message?;
-                tally.errors += u64::from(is_error);
-                let sent = under_way.pop_front().unwrap_or(end);
-                tally.receive(id.parse()?, sent.elapsed());
-            }
-            // What did not come by now is lost, and counted so.
-            Err(_) => return Ok((tally, sender, receiver)),
-        }
-    }
 }

@@ -1,74 +1,95 @@
 //! The whole table in one run: Starling, the relay beside it, and what is aimed at.
 
+mod scenario;
+
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use starling_stream::connect::Security;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
-};
 
+use self::scenario::{Load, SCENARIOS, Scenario, Setup};
 use crate::{
-    Failure, chat, sessions,
-    target::{Target, users},
+    Failure,
+    chat::{self, Pace, Shape},
+    client::Manner,
+    friends::{self, Ring},
+    presence,
+    server::{Installation, Place, Relay, Server},
+    sessions,
+    target::Target,
 };
 
 /// How much of everything.
 struct Extent {
     log_ins: usize,
-    chat: Duration,
+    duration: Duration,
     many_pairs: usize,
     idle: usize,
+    ring: Ring,
 }
 
-const LONG: Extent = Extent { log_ins: 2000, chat: Duration::from_secs(10), many_pairs: 500, idle: 2000 };
-const SHORT: Extent = Extent { log_ins: 200, chat: Duration::from_secs(2), many_pairs: 100, idle: 300 };
-/// For runs that share their machine with others: wide, but a lost message or a copy per session shows.
-const SHORT_BOUND: f64 = 6.0;
+const LONG: Extent = Extent {
+    log_ins: 2000,
+    duration: Duration::from_secs(10),
+    many_pairs: 500,
+    idle: 2000,
+    ring: Ring { users: 200, contacts: 20 },
+};
+const SHORT: Extent = Extent {
+    log_ins: 100,
+    duration: Duration::from_secs(1),
+    many_pairs: 100,
+    idle: 200,
+    ring: Ring { users: 44, contacts: 20 },
+};
 
-/// The aim of each row, and its unit.
-const AIMS: [(&str, &str, f64); 9] = [
-    ("first log-in, plain", "ms CPU", 0.25),
-    ("log-in, plain", "ms CPU", 0.25),
-    ("log-in, STARTTLS", "ms CPU", 0.45),
-    ("chat, 50 pairs, plain", "us CPU/message", 9.5),
-    ("chat, 50 pairs, TLS", "us CPU/message", 10.5),
-    ("chat, 500 pairs, plain", "us CPU/message", 12.0),
-    ("chat, 500 pairs, TLS", "us CPU/message", 15.0),
-    ("idle session, plain", "KiB PSS", 8.0),
-    ("idle session, TLS", "KiB PSS", 18.0),
-];
+/// Beyond those that log in, for sessions that are there before memory is looked at.
+const SPARE_ACCOUNTS: usize = 100;
+/// Log-ins under way at one time.
+const AT_ONCE: usize = 8;
 
-/// Runs everything and prints the table.
-pub(crate) async fn run(program: Option<PathBuf>, short: bool, json_file: Option<&Path>) -> Result<(), Failure> {
-    let extent = if short { SHORT } else { LONG };
-    let program = match program {
-        Some(program) => program,
-        None => std::env::current_exe()?.with_file_name("starlingd"),
-    };
-    let mut server = Server::start(&program, &extent).await?;
-    let mut relay = Relay::start().await?;
-    let mut rows = Vec::new();
-    let mut broken = Vec::new();
-    for (name, unit, aim) in AIMS {
-        let tls = !name.ends_with("plain");
-        if name.starts_with("idle") {
-            // What earlier sessions left in the heap would be used again, and sessions seem to cost nothing.
-            (server, relay) = (Server::start(&program, &extent).await?, Relay::start().await?);
+/// What a scenario came to.
+struct Figure {
+    /// In the scenario's unit.
+    cost: f64,
+    /// Milliseconds, where latency counts: a half, and 99 of 100, were faster.
+    latency: Option<(f64, f64)>,
+    /// What is wrong, if something was lost, doubled, out of order or not acknowledged.
+    wrong: Option<String>,
+}
+
+/// Runs everything and prints the table. Also writes it as JSON, if a file is given.
+///
+/// # Errors
+/// Something did not run at all, or was lost, doubled or out of order; the rest of the table was printed all the same.
+pub(crate) async fn run(
+    program: Option<PathBuf>,
+    short: bool,
+    only: Option<&str>,
+    json_file: Option<&Path>,
+) -> Result<(), Failure> {
+    let program = server_program(program)?;
+    let mut bench = Bench { program, extent: if short { SHORT } else { LONG }, server: None, relay: None };
+    let (mut rows, mut broken) = (Vec::new(), Vec::new());
+    println!("{:<36} {:>9} {:<17} {:>8} {:>8}", "scenario", "starling", "", "relay", "aim");
+    for scenario in SCENARIOS.iter().filter(|scenario| only.is_none_or(|only| scenario.name.contains(only))) {
+        match bench.row(scenario).await {
+            Ok((ours, beside)) => {
+                println!("{}", line(scenario, &ours, beside.as_ref()));
+                rows.push(json(scenario, &ours, beside.as_ref()));
+                for figure in [Some(ours), beside].into_iter().flatten() {
+                    broken.extend(figure.wrong.map(|wrong| format!("{}: {wrong}", scenario.name)));
+                }
+            }
+            Err(error) => {
+                println!("{:<36} failed: {error}", scenario.name);
+                broken.push(format!("{}: {error}", scenario.name));
+                // Whoever made it fail may not be fit for the next.
+                (bench.server, bench.relay) = (None, None);
+            }
         }
-        let ours = figure(name, &server.target(name)?, server.pid, &extent, &mut broken).await?;
-        let beside = figure(name, &relay.target(tls), relay.pid, &extent, &mut broken).await?;
-        println!("{name:<24} {ours:>8.2} {unit:<15} relay {beside:>7.2}   aim {aim:>6.2}");
-        if short && ours > aim * SHORT_BOUND {
-            broken.push(format!("{name}: {ours:.2} {unit}, more than {SHORT_BOUND} times the aim of {aim}"));
-        }
-        rows.push(json!({ "scenario": name, "unit": unit, "starling": ours, "relay": beside, "aim": aim }));
     }
     if let Some(path) = json_file {
         std::fs::write(path, serde_json::to_string_pretty(&Value::Array(rows))?)?;
@@ -76,113 +97,140 @@ pub(crate) async fn run(program: Option<PathBuf>, short: bool, json_file: Option
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n").into()) }
 }
 
-async fn figure(
-    name: &str,
-    target: &Target,
-    pid: u32,
-    extent: &Extent,
-    broken: &mut Vec<String>,
-) -> Result<f64, Failure> {
-    if name.contains("log-in") {
-        return Ok(sessions::log_in(target, pid, extent.log_ins, 8).await?.cpu_ms);
+/// The program that was given, or the one beside this.
+pub(crate) fn server_program(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    match given {
+        Some(program) => Ok(program),
+        None => Ok(std::env::current_exe()?.with_file_name("starlingd")),
     }
-    if name.starts_with("idle") {
-        return Ok(sessions::idle(target, pid, extent.idle).await?.kib);
-    }
-    let pairs = if name.contains("500") { extent.many_pairs } else { 50 };
-    let chat = chat::run(target, pid, pairs, 1, extent.chat).await?;
-    eprintln!("  {chat}");
-    let tally = &chat.tally;
-    if tally.lost() + tally.doubled + tally.disordered + tally.errors > 0 || tally.received == 0 {
-        broken.push(format!("{name}: {chat}"));
-    }
-    Ok(chat.cpu_us)
 }
 
-/// `starlingd` with the settings for load, on ports of its own.
-struct Server {
-    pid: u32,
-    starttls: SocketAddr,
-    certificate: PathBuf,
-    _process: Child,
-    _data: tempfile::TempDir,
+fn line(scenario: &Scenario, ours: &Figure, beside: Option<&Figure>) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let mut line = format!(
+        "{:<36} {:>9.2} {:<17} {:>8} {:>8}",
+        scenario.name,
+        ours.cost,
+        scenario.unit,
+        number(beside.map(|figure| figure.cost)),
+        number(scenario.aim),
+    );
+    let latency = |latency: Option<(f64, f64)>| latency.map(|(p50, p99)| format!("{p50:.2} / {p99:.2}"));
+    if let Some(ours) = latency(ours.latency) {
+        let beside = latency(beside.and_then(|figure| figure.latency)).unwrap_or_else(|| "-".to_owned());
+        let aim = latency(scenario.aim_latency).unwrap_or_else(|| "-".to_owned());
+        line.push_str(&format!("   p50 / p99 ms {ours}, relay {beside}, aim {aim}"));
+    }
+    line
 }
 
-impl Server {
-    async fn start(program: &Path, extent: &Extent) -> Result<Self, Failure> {
-        let data = tempfile::tempdir()?;
-        let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/../open.toml");
-        let command = |arguments: &[&str]| {
-            let mut command = Command::new(program);
-            command.args(arguments).args(["--config", settings]);
-            command.env("STARLING_DATA", data.path());
-            command.env("STARLING_C2S_STARTTLS_LISTEN", "[\"127.0.0.1:0\"]");
-            command.env("STARLING_C2S_DIRECT_TLS_LISTEN", "[\"127.0.0.1:0\"]");
-            command.env("STARLING_HTTP_LISTEN", "127.0.0.1:0").env("STARLING_LOG_FORMAT", "json");
-            command.kill_on_drop(true);
-            command
+fn json(scenario: &Scenario, ours: &Figure, beside: Option<&Figure>) -> Value {
+    let latency = |latency: Option<(f64, f64)>| latency.map(|(p50, p99)| json!({ "p50_ms": p50, "p99_ms": p99 }));
+    json!({
+        "scenario": scenario.name,
+        "unit": scenario.unit,
+        "starling": ours.cost,
+        "relay": beside.map(|figure| figure.cost),
+        "aim": scenario.aim,
+        "latency": {
+            "starling": latency(ours.latency),
+            "relay": latency(beside.and_then(|figure| figure.latency)),
+            "aim": latency(scenario.aim_latency),
+        },
+    })
+}
+
+/// What runs.
+struct Bench {
+    program: PathBuf,
+    extent: Extent,
+    server: Option<(Setup, Server)>,
+    relay: Option<Relay>,
+}
+
+impl Bench {
+    async fn row(&mut self, scenario: &Scenario) -> Result<(Figure, Option<Figure>), Failure> {
+        // What earlier sessions left in the heap would be used again, and sessions seem to cost nothing.
+        let fresh = matches!(scenario.load, Load::Idle { .. });
+        let mut server = match self.server.take() {
+            Some((setup, server)) if setup == scenario.setup && !fresh => server,
+            before => {
+                drop(before);
+                self.install(scenario.setup).await?.start().await?
+            }
         };
-        let accounts = (2 * extent.many_pairs).max(extent.idle + 100).max(extent.log_ins);
-        let mut import = command(&["user", "import", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-        if let Some(mut input) = import.stdin.take() {
-            input.write_all(users(accounts, "localhost").as_bytes()).await?;
+        if let Load::Idle { friends: true, .. } = scenario.load {
+            friends::befriend(&server.target(false)?, self.extent.ring).await?;
+            server = server.restart().await?;
         }
-        if !import.wait().await?.success() {
-            return Err("accounts not imported".into());
+        let ours = self.figure(scenario, &server.target(scenario.tls)?, server.pid).await?;
+        self.server = Some((scenario.setup, server));
+        if !scenario.relay {
+            return Ok((ours, None));
         }
-        let mut process = command(&["run"]).stderr(Stdio::piped()).spawn()?;
-        let mut log = BufReader::new(process.stderr.take().ok_or("no log")?).lines();
-        let mut starttls = None;
-        while let Some(line) = log.next_line().await? {
-            let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-            match event["message"].as_str() {
-                Some("Listening") if event["role"] == "c2s-starttls" => {
-                    starttls = event["address"].as_str().and_then(|address| address.parse().ok());
-                }
-                Some("Ready") => break,
-                _ => {}
+        let relay = match self.relay.take() {
+            Some(relay) if !fresh => relay,
+            before => {
+                drop(before);
+                Relay::start().await?
+            }
+        };
+        let beside = self.figure(scenario, &relay.target(scenario.tls), relay.pid).await?;
+        self.relay = Some(relay);
+        Ok((ours, Some(beside)))
+    }
+
+    async fn install(&self, setup: Setup) -> Result<Installation, Failure> {
+        let Extent { log_ins, many_pairs, idle, ring, .. } = self.extent;
+        let accounts = (2 * many_pairs).max(idle).max(log_ins).max(ring.users) + SPARE_ACCOUNTS;
+        let place = if setup == Setup::Friends { Place::Memory } else { Place::Disk };
+        Installation::new(&self.program, place, accounts, setup.settings()).await
+    }
+
+    async fn figure(&self, scenario: &Scenario, target: &Target, pid: u32) -> Result<Figure, Failure> {
+        let Extent { log_ins, duration, many_pairs, idle, ring } = self.extent;
+        let cost = |cost| Figure { cost, latency: None, wrong: None };
+        match scenario.load {
+            Load::LogIn => Ok(cost(sessions::log_in(target, pid, log_ins, AT_ONCE).await?.cpu_ms)),
+            Load::LogInAmongFriends => {
+                Ok(cost(sessions::log_in_among_friends(target, pid, log_ins, AT_ONCE, ring).await?.cpu_ms))
+            }
+            Load::Chat { many, managed, carbons } => {
+                let pairs = if many { many_pairs } else { scenario::FEW_PAIRS };
+                let shape = Shape { pairs, pace: Pace::Window(1), managed, carbons };
+                Self::chat(scenario, target, pid, &shape, duration).await
+            }
+            Load::Scheduled { managed } => {
+                let pace = Pace::Rate(scenario::RATE);
+                let shape = Shape { pairs: scenario::FEW_PAIRS, pace, managed, carbons: false };
+                Self::chat(scenario, target, pid, &shape, duration).await
+            }
+            Load::Presence => {
+                let fan_out = presence::run(target, pid, ring, duration).await?;
+                eprintln!("  {fan_out}");
+                let wrong = (!fan_out.tally.is_whole()).then(|| fan_out.to_string());
+                Ok(Figure { cost: fan_out.cpu_us, latency: None, wrong })
+            }
+            Load::Idle { managed, friends } => {
+                let manner = Manner { managed, roster: friends, presence: friends, carbons: false };
+                let (count, ring) = if friends { (ring.users, Some(ring)) } else { (idle, None) };
+                Ok(cost(sessions::idle(target, pid, count, manner, ring).await?.kib))
             }
         }
-        // Whoever does not read its log would stop it.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Ok(Self {
-            pid: process.id().ok_or("the server has ended")?,
-            starttls: starttls.ok_or("the server does not listen")?,
-            certificate: data.path().join("tls/self-signed.crt"),
-            _process: process,
-            _data: data,
-        })
     }
 
-    fn target(&self, name: &str) -> Result<Target, Failure> {
-        let security = if name.ends_with("plain") { Security::None } else { Security::StartTls };
-        Target::xmpp(self.starttls, security, Some(&self.certificate), "localhost")
-    }
-}
-
-struct Relay {
-    pid: u32,
-    plain: SocketAddr,
-    tls: SocketAddr,
-    _process: Child,
-}
-
-impl Relay {
-    async fn start() -> Result<Self, Failure> {
-        let program = std::env::current_exe()?;
-        let mut process = Command::new(program).arg("relay").stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-        let mut out = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
-        let line = out.next_line().await?.ok_or("the relay has ended")?;
-        let (plain, tls) = line.split_once(' ').ok_or("no addresses")?;
-        Ok(Self {
-            pid: process.id().ok_or("the relay has ended")?,
-            plain: plain.parse()?,
-            tls: tls.parse()?,
-            _process: process,
-        })
-    }
-
-    const fn target(&self, tls: bool) -> Target {
-        Target::Relay { address: if tls { self.tls } else { self.plain }, tls }
+    async fn chat(
+        scenario: &Scenario,
+        target: &Target,
+        pid: u32,
+        shape: &Shape,
+        duration: Duration,
+    ) -> Result<Figure, Failure> {
+        let chat = chat::run(target, pid, shape, duration).await?;
+        eprintln!("  {chat}");
+        let millis = |latency: Duration| latency.as_secs_f64() * 1e3;
+        let latency = matches!(scenario.load, Load::Scheduled { .. }).then(|| (millis(chat.p50), millis(chat.p99)));
+        let wrong = (!chat.tally.is_whole()).then(|| chat.to_string());
+        Ok(Figure { cost: chat.cpu_us, latency, wrong })
     }
 }

@@ -1,18 +1,23 @@
 //! Load on an XMPP server on this machine, and what a bare relay of bytes costs beside it.
 //!
 //! ```text
-//!   compare ──► starlingd (child) ◄── log-in, chat, idle ──► relay (child)
-//!                    │ /proc: CPU, PSS                            │
-//!                    └────────────── one table ───────────────────┘
+//!   compare ──► starlingd (child) ◄── log-in, chat, presence, idle ──► relay (child)
+//!   growth           │ /proc: CPU, PSS                                      │
+//!                    └────────────────── one table ─────────────────────────┘
 //! ```
 //!
 //! Accounts are `user0@DOMAIN`, `user1@DOMAIN`, … with the passwords `password0`, `password1`, …; `starling-load users N`
 //! prints them for `starlingd user import`. Traffic goes to loopback alone.
 
 mod chat;
+mod client;
 mod compare;
+mod friends;
+mod growth;
+mod presence;
 mod process;
 mod relay;
+mod server;
 mod sessions;
 mod tally;
 mod target;
@@ -22,7 +27,12 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use starling_stream::connect::Security;
 
-use crate::target::Target;
+use crate::{
+    chat::{Pace, Shape},
+    client::Manner,
+    friends::Ring,
+    target::Target,
+};
 
 /// What a load is made of fails in many ways; all of them end the run with their text.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -46,8 +56,14 @@ enum Command {
         /// Log-ins under way at one time.
         #[arg(long, default_value_t = 8)]
         at_once: usize,
+        /// With roster and presence, as users of so many contacts who are all online; they are subscribed first.
+        #[arg(long)]
+        contacts: Option<usize>,
+        /// Users who are each other's contacts.
+        #[arg(long, default_value_t = 200)]
+        users: usize,
     },
-    /// Pairs of clients that send messages: CPU of the server per message, latency, what was lost or doubled.
+    /// Pairs of clients that send messages: CPU of the server per delivery, latency, what was lost or doubled.
     Chat {
         #[command(flatten)]
         server: ServerArguments,
@@ -57,6 +73,30 @@ enum Command {
         /// Messages of each pair under way at one time.
         #[arg(long, default_value_t = 1)]
         window: usize,
+        /// Messages a second of all pairs together, on schedule, however many are under way.
+        #[arg(long, conflicts_with = "window")]
+        rate: Option<f64>,
+        /// XEP-0198 on both ends; clients send <r/> after so many messages.
+        #[arg(long, value_name = "MESSAGES")]
+        managed: Option<u32>,
+        /// Two sessions per user, with carbons (XEP-0280).
+        #[arg(long)]
+        carbons: bool,
+        /// Seconds.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// Users change their presence in turn: CPU of the server per presence that a contact gets. They are subscribed to
+    /// each other first, where they are not.
+    Presence {
+        #[command(flatten)]
+        server: ServerArguments,
+        /// Users.
+        #[arg(long, default_value_t = 200)]
+        users: usize,
+        /// Contacts of each.
+        #[arg(long, default_value_t = 20)]
+        contacts: usize,
         /// Seconds.
         #[arg(long, default_value_t = 10)]
         seconds: u64,
@@ -68,13 +108,34 @@ enum Command {
         /// Sessions.
         #[arg(long, default_value_t = 1000)]
         count: usize,
+        /// With XEP-0198.
+        #[arg(long)]
+        managed: bool,
+        /// With roster and presence of so many contacts; they must be subscribed already, by `presence --users COUNT`.
+        #[arg(long)]
+        contacts: Option<usize>,
     },
     /// Start a server and a relay, run everything against both, and print one table.
     Compare {
         /// The server's program; beside this one if not given.
         #[arg(long, env = "STARLINGD")]
         program: Option<std::path::PathBuf>,
-        /// A few seconds in all, with wide bounds that still fail when something is wrong.
+        /// About a second of each: fails if anything is lost, doubled or out of order, whatever it costs.
+        #[arg(long)]
+        short: bool,
+        /// Only scenarios with this in their names.
+        #[arg(long)]
+        only: Option<String>,
+        /// Also write the figures to this file, as JSON.
+        #[arg(long)]
+        json: Option<std::path::PathBuf>,
+    },
+    /// Start servers and show what a message costs beside more and more idle sessions, and on a long archive.
+    Growth {
+        /// The server's program; beside this one if not given.
+        #[arg(long, env = "STARLINGD")]
+        program: Option<std::path::PathBuf>,
+        /// A few seconds in all, and far fewer sessions and rows: fails if anything is lost, doubled or out of order.
         #[arg(long)]
         short: bool,
         /// Also write the figures to this file, as JSON.
@@ -149,19 +210,51 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::LogIn { server, count, at_once } => {
-            println!("{}", sessions::log_in(&server.target()?, server.pid, count, at_once).await?);
+        Command::LogIn { server, count, at_once, contacts, users } => {
+            let (target, pid) = (server.target()?, server.pid);
+            let log_ins = match contacts {
+                Some(contacts) => {
+                    let ring = ring(users, contacts)?;
+                    sessions::log_in_among_friends(&target, pid, count, at_once, ring).await?
+                }
+                None => sessions::log_in(&target, pid, count, at_once).await?,
+            };
+            println!("{log_ins}");
         }
-        Command::Chat { server, pairs, window, seconds } => {
+        Command::Chat { server, pairs, window, rate, managed, carbons, seconds } => {
+            let pace = rate.map_or(Pace::Window(window), Pace::Rate);
+            let shape = Shape { pairs, pace, managed, carbons };
             let duration = Duration::from_secs(seconds);
-            println!("{}", chat::run(&server.target()?, server.pid, pairs, window, duration).await?);
+            println!("{}", chat::run(&server.target()?, server.pid, &shape, duration).await?);
         }
-        Command::Idle { server, count } => {
-            println!("{}", sessions::idle(&server.target()?, server.pid, count).await?);
+        Command::Presence { server, users, contacts, seconds } => {
+            let duration = Duration::from_secs(seconds);
+            let ring = ring(users, contacts)?;
+            println!("{}", presence::run(&server.target()?, server.pid, ring, duration).await?);
         }
-        Command::Compare { program, short, json } => compare::run(program, short, json.as_deref()).await?,
+        Command::Idle { server, count, managed, contacts } => {
+            let ring = contacts.map(|contacts| ring(count, contacts)).transpose()?;
+            let manner = Manner {
+                managed: managed.then_some(1),
+                roster: ring.is_some(),
+                presence: ring.is_some(),
+                carbons: false,
+            };
+            println!("{}", sessions::idle(&server.target()?, server.pid, count, manner, ring).await?);
+        }
+        Command::Compare { program, short, only, json } => {
+            compare::run(program, short, only.as_deref(), json.as_deref()).await?;
+        }
+        Command::Growth { program, short, json } => growth::run(program, short, json.as_deref()).await?,
         Command::Users { count, domain } => print!("{}", target::users(count, &domain)),
         Command::Relay => relay::serve().await?,
     }
     Ok(())
+}
+
+fn ring(users: usize, contacts: usize) -> Result<Ring, Failure> {
+    if contacts == 0 || !contacts.is_multiple_of(2) || contacts >= users {
+        return Err("contacts must be an even number, and fewer than users".into());
+    }
+    Ok(Ring { users, contacts })
 }

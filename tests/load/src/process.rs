@@ -19,3 +19,10 @@ pub(crate) fn pss_kib(pid: u32) -> Result<f64, Failure> {
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).ok_or("no PSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
+
+/// How many files this process, and those that it starts, may have open.
+pub(crate) fn open_files_limit() -> Result<usize, Failure> {
+    let limits = std::fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).ok_or("no limit")?;
+    Ok(line.split_whitespace().next().ok_or("no limit")?.parse().unwrap_or(usize::MAX))
+}

@@ -9,15 +9,18 @@ use std::{
     time::Instant,
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
-    Failure, process,
-    target::{Connection, Target, relay_log_in},
+    Failure,
+    client::{Client, Event, Manner, RESOURCE},
+    friends::{self, Ring},
+    process,
+    target::{Target, relay_log_in},
 };
 
-/// Log-ins under way at one time while idle sessions are made.
-const AT_ONCE: usize = 16;
+/// Sessions that are there before memory is looked at.
+const WARM: usize = 16;
 
 /// What log-ins cost.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +31,13 @@ pub(crate) struct LogIns {
 
 impl fmt::Display for LogIns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} ms CPU per log-in; {:.0} log-ins/s", self.cpu_ms, self.per_second)
+        write!(
+            f,
+            "{:.3} ms CPU per log-in, {:.0} log-ins per CPU second; {:.0} log-ins/s",
+            self.cpu_ms,
+            1e3 / self.cpu_ms,
+            self.per_second
+        )
     }
 }
 
@@ -47,8 +56,7 @@ impl fmt::Display for Idle {
 /// Logs in and out `count` times, as different users.
 pub(crate) async fn log_in(target: &Target, pid: u32, count: usize, at_once: usize) -> Result<LogIns, Failure> {
     let next = Arc::new(AtomicUsize::new(0));
-    let before = process::cpu(pid)?;
-    let began = Instant::now();
+    let (before, began) = (process::cpu(pid)?, Instant::now());
     let mut working = JoinSet::new();
     for _ in 0..at_once.max(1) {
         let (next, target) = (Arc::clone(&next), target.clone());
@@ -59,7 +67,7 @@ pub(crate) async fn log_in(target: &Target, pid: u32, count: usize, at_once: usi
                     return Ok::<_, Failure>(());
                 }
                 match &target {
-                    Target::Xmpp { .. } => target.connect(user, user).await?.close().await?,
+                    Target::Xmpp { .. } => target.connect(user, RESOURCE, user).await?.close().await?,
                     Target::Relay { address, tls } => relay_log_in(*address, *tls).await?,
                 }
             }
@@ -68,29 +76,107 @@ pub(crate) async fn log_in(target: &Target, pid: u32, count: usize, at_once: usi
     while let Some(done) = working.join_next().await {
         done??;
     }
+    log_ins(pid, before, began, count)
+}
+
+/// Logs in and out `count` times, as users whose contacts are all online: with the roster, initial presence, and the
+/// presence of each contact, who see it come and go.
+pub(crate) async fn log_in_among_friends(
+    target: &Target,
+    pid: u32,
+    count: usize,
+    at_once: usize,
+    ring: Ring,
+) -> Result<LogIns, Failure> {
+    friends::befriend(target, ring).await?;
+    let manner = Manner { roster: true, presence: true, ..Manner::default() };
+    let coming: Vec<usize> = ring.strangers().take(at_once.max(1)).collect();
+    let staying = (0..ring.users).filter(|user| !coming.contains(user));
+    let staying = Reading::new(friends::log_in(target, staying, manner).await?);
+    let next = Arc::new(AtomicUsize::new(0));
+    let (before, began) = (process::cpu(pid)?, Instant::now());
+    let mut working = JoinSet::new();
+    for user in coming {
+        let (next, target) = (Arc::clone(&next), target.clone());
+        working.spawn(async move {
+            while next.fetch_add(1, Ordering::Relaxed) < count {
+                let mut client = Client::log_in(&target, user, RESOURCE, user, manner).await?;
+                friends::until_seen(&mut client, ring, user).await?;
+                client.close().await?;
+            }
+            Ok::<_, Failure>(())
+        });
+    }
+    while let Some(done) = working.join_next().await {
+        done??;
+    }
+    let log_ins = log_ins(pid, before, began, count)?;
+    friends::close(staying.end().await?).await?;
+    Ok(log_ins)
+}
+
+fn log_ins(pid: u32, before: std::time::Duration, began: Instant, count: usize) -> Result<LogIns, Failure> {
     let (took, cpu) = (began.elapsed(), process::cpu(pid)?.saturating_sub(before));
     Ok(LogIns { cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64, per_second: count as f64 / took.as_secs_f64() })
 }
 
-/// Holds `count` sessions and looks at the server's memory before and after.
-pub(crate) async fn idle(target: &Target, pid: u32, count: usize) -> Result<Idle, Failure> {
-    // What the first log-ins make the server allocate once is no session's.
-    let mut warm = Vec::new();
-    for user in 0..AT_ONCE {
-        warm.push(target.connect(count + user, count + user).await?);
-    }
-    let before = process::pss_kib(pid)?;
-    let mut sessions: Vec<Connection> = Vec::with_capacity(count);
-    for first in (0..count).step_by(AT_ONCE) {
-        let mut connecting = JoinSet::new();
-        for user in first..(first + AT_ONCE).min(count) {
-            let target = target.clone();
-            connecting.spawn(async move { target.connect(user, user ^ 1).await });
+/// Sessions that only read, and answer `<r/>`.
+pub(crate) struct Reading {
+    tasks: JoinSet<Result<Client, Failure>>,
+    stop: Vec<oneshot::Sender<()>>,
+}
+
+impl Reading {
+    pub(crate) fn new(clients: Vec<(usize, Client)>) -> Self {
+        let mut reading = Self { tasks: JoinSet::new(), stop: Vec::with_capacity(clients.len()) };
+        for (_, mut client) in clients {
+            let (stop, mut stopped) = oneshot::channel();
+            reading.stop.push(stop);
+            reading.tasks.spawn(async move {
+                loop {
+                    tokio::select! {
+                        event = client.next() => if let Event::Asked = event? { client.answer().await? },
+                        _ = &mut stopped => return Ok(client),
+                    }
+                }
+            });
         }
-        while let Some(session) = connecting.join_next().await {
-            sessions.push(session??);
+        reading
+    }
+
+    /// The sessions, which are not read any more.
+    ///
+    /// # Errors
+    /// One of them has ended meanwhile.
+    pub(crate) async fn end(mut self) -> Result<Vec<Client>, Failure> {
+        self.stop.clear();
+        let mut clients = Vec::new();
+        while let Some(client) = self.tasks.join_next().await {
+            clients.push(client??);
+        }
+        Ok(clients)
+    }
+}
+
+/// Holds `count` sessions and looks at the server's memory before and after. With a ring, which must be of so many users
+/// who are subscribed already, each sees its contacts.
+pub(crate) async fn idle(
+    target: &Target,
+    pid: u32,
+    count: usize,
+    manner: Manner,
+    ring: Option<Ring>,
+) -> Result<Idle, Failure> {
+    // What the first log-ins make the server allocate once is no session's.
+    let warm = friends::log_in(target, count..count + WARM, manner).await?;
+    let before = process::pss_kib(pid)?;
+    let mut sessions = friends::log_in(target, 0..count, manner).await?;
+    if let Some(ring) = ring {
+        for (user, client) in &mut sessions {
+            friends::until_seen(client, ring, *user).await?;
         }
     }
     let kib = (process::pss_kib(pid)? - before) / count as f64;
+    drop(warm);
     Ok(Idle { kib })
 }

@@ -1,8 +1,8 @@
 //! The counting of messages: what was lost, doubled, or came out of order.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// One direction of one pair.
+/// One way of one pair, and later the sum of many.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) sent: u64,
@@ -10,14 +10,18 @@ pub(crate) struct Tally {
     pub(crate) doubled: u64,
     pub(crate) disordered: u64,
     pub(crate) errors: u64,
+    /// Sent and not acknowledged (XEP-0198).
+    pub(crate) unacknowledged: u64,
+    /// Sent after they were due. Nobody's fault but the machine's: nothing is wrong with them.
+    pub(crate) late: u64,
     seen: Vec<u64>,
     last: Option<u64>,
     latencies: Vec<Duration>,
 }
 
 impl Tally {
-    /// A message with this number came in.
-    pub(crate) fn receive(&mut self, number: u64, latency: Duration) {
+    /// The one with this number came in. Whether it did so for the first time.
+    pub(crate) fn receive(&mut self, number: u64, latency: Duration) -> bool {
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         if self.seen.len() <= word {
             self.seen.resize(word + 1, 0);
@@ -25,7 +29,7 @@ impl Tally {
         if let Some(word) = self.seen.get_mut(word) {
             if *word & bit != 0 {
                 self.doubled += 1;
-                return;
+                return false;
             }
             *word |= bit;
         }
@@ -35,10 +39,17 @@ impl Tally {
         self.last = self.last.max(Some(number));
         self.received += 1;
         self.latencies.push(latency);
+        true
     }
 
-    pub(crate) fn lost(&self) -> u64 {
+    pub(crate) const fn lost(&self) -> u64 {
         self.sent - self.received
+    }
+
+    /// Whether there was anything, and all of it came once, in order, and was acknowledged.
+    pub(crate) const fn is_whole(&self) -> bool {
+        let wrong = self.lost() + self.doubled + self.disordered + self.errors + self.unacknowledged;
+        self.received > 0 && wrong == 0
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -47,6 +58,8 @@ impl Tally {
         self.doubled += other.doubled;
         self.disordered += other.disordered;
         self.errors += other.errors;
+        self.unacknowledged += other.unacknowledged;
+        self.late += other.late;
         self.latencies.extend(other.latencies);
     }
 
@@ -55,6 +68,18 @@ impl Tally {
         self.latencies.sort_unstable();
         let index = (self.latencies.len() as f64 * part) as usize;
         self.latencies.get(index.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, received, doubled, disordered, errors, unacknowledged, late, .. } = self;
+        write!(
+            f,
+            "{sent} expected, {received} received, {} lost, {doubled} doubled, {disordered} out of order, {errors} \
+             errors, {unacknowledged} unacknowledged, {late} late",
+            self.lost()
+        )
     }
 }
 
@@ -74,12 +99,16 @@ mod tests {
     fn what_never_came_is_lost() {
         assert_eq!(tally(100, &(0..100).collect::<Vec<_>>()).lost(), 0);
         assert_eq!(tally(100, &[0, 1, 70, 99]).lost(), 96);
+        assert!(tally(2, &[0, 1]).is_whole());
+        assert!(!tally(2, &[0]).is_whole());
+        assert!(!tally(0, &[]).is_whole());
     }
 
     #[test]
     fn what_came_twice_is_doubled_and_not_received_twice() {
         let tally = tally(3, &[0, 1, 1, 2, 0]);
         assert_eq!((tally.received, tally.doubled, tally.lost()), (3, 2, 0));
+        assert!(!tally.is_whole());
     }
 
     #[test]

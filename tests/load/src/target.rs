@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use starling_stream::connect::{ClientOptions, ClientStream, Roots, Security, client};
 use starling_test_support::{Versions, connector};
+use starling_xml::OwnedElement;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -24,6 +25,14 @@ pub(crate) enum Target {
 pub(crate) enum Connection {
     Xmpp(Box<ClientStream>),
     Relay(Relayed),
+}
+
+/// What comes over a connection.
+pub(crate) enum Came {
+    /// A first-level element.
+    Element(OwnedElement),
+    /// A message that went through the relay: its id.
+    Relayed(String),
 }
 
 /// A connection to the relay, and what of a message has come.
@@ -66,19 +75,20 @@ impl Target {
         Ok(Self::Xmpp { address, security, roots, domain: domain.to_owned() })
     }
 
-    /// The address that messages to a user's one session go to.
-    pub(crate) fn full_jid(&self, user: usize) -> String {
+    /// A user's address.
+    pub(crate) fn bare_jid(&self, user: usize) -> String {
         match self {
-            Self::Xmpp { domain, .. } => format!("user{user}@{domain}/load"),
-            Self::Relay { .. } => format!("user{user}@localhost/load"),
+            Self::Xmpp { domain, .. } => format!("user{user}@{domain}"),
+            Self::Relay { .. } => format!("user{user}@localhost"),
         }
     }
 
     /// Logs a user in. At the relay, bytes go to `peer`, who connects as well.
-    pub(crate) async fn connect(&self, user: usize, peer: usize) -> Result<Connection, Failure> {
+    pub(crate) async fn connect(&self, user: usize, resource: &str, peer: usize) -> Result<Connection, Failure> {
         match self {
             Self::Xmpp { address, security, roots, .. } => {
-                let mut options = ClientOptions::new(self.full_jid(user).parse()?, format!("password{user}"));
+                let full = format!("{}/{resource}", self.bare_jid(user));
+                let mut options = ClientOptions::new(full.parse()?, format!("password{user}"));
                 options.host = Some(address.ip().to_string());
                 options.port = Some(address.port());
                 options.security = *security;
@@ -122,18 +132,11 @@ impl Connection {
         Ok(())
     }
 
-    /// The next message: its id, and whether it is an error. Dropped in between, it may lose one.
-    pub(crate) async fn message(&mut self) -> Result<(String, bool), Failure> {
+    /// What comes next. May be dropped without loss.
+    pub(crate) async fn next(&mut self) -> Result<Came, Failure> {
         match self {
-            Self::Xmpp(stream) => loop {
-                let element = stream.next().await?.ok_or("the server ended the stream")?;
-                let raw = element.as_raw();
-                if raw.name() == "message" {
-                    let id = raw.attribute("id").unwrap_or_default().into_owned();
-                    return Ok((id, raw.attribute("type").as_deref() == Some("error")));
-                }
-            },
-            Self::Relay(relayed) => relayed.message().await,
+            Self::Xmpp(stream) => Ok(Came::Element(stream.next().await?.ok_or("the server ended the stream")?)),
+            Self::Relay(relayed) => Ok(Came::Relayed(relayed.message().await?)),
         }
     }
 
@@ -147,14 +150,14 @@ impl Connection {
 }
 
 impl Relayed {
-    async fn message(&mut self) -> Result<(String, bool), Failure> {
+    async fn message(&mut self) -> Result<String, Failure> {
         const END: &[u8] = b"</message>";
         loop {
             if let Some(end) = self.buffer.windows(END.len()).position(|window| window == END) {
                 let message: Vec<u8> = self.buffer.drain(..end + END.len()).collect();
                 let text = std::str::from_utf8(&message)?;
                 let id = text.split_once("id='").and_then(|(_, rest)| rest.split_once('\'')).map(|(id, _)| id);
-                return Ok((id.ok_or("no id")?.to_owned(), false));
+                return Ok(id.ok_or("no id")?.to_owned());
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

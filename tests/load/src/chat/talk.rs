@@ -1,0 +1,256 @@
+//! One pair: who sends what when, and who must receive it.
+//!
+//! ```text
+//!   sender ──── message ───► receiver          Copy::Direct
+//!      └─► sender's other session              Copy::Sent       (with carbons)
+//!          receiver's other session ◄─┘        Copy::Received   (with carbons)
+//! ```
+
+use std::{pin::pin, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Shape, Tally};
+use crate::{
+    Failure,
+    client::{Client, Copy, Event, Manner, RESOURCE},
+    target::Target,
+};
+
+/// Of each message's body, in bytes.
+const BODY: usize = 200;
+/// For what is still under way when the time is over.
+const LAST: Duration = Duration::from_secs(10);
+/// How late a timer may be: a message that is later is late by the fault of what is under load, or of the machine, and
+/// its latency counts from when it was due.
+const TIMER: Duration = Duration::from_millis(2);
+/// The resource of a user's second session.
+const OTHER: &str = "other";
+
+/// When this pair sends.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turn {
+    /// While fewer than so many are under way.
+    Window(usize),
+    /// Every `period`, the first after `phase`.
+    Schedule { period: Duration, phase: Duration },
+}
+
+/// One pair, of which one sends.
+pub(super) struct Talk {
+    to: String,
+    body: String,
+    run: u32,
+    sender: Client,
+    receiver: Client,
+    /// Their second sessions.
+    others: Option<(Client, Client)>,
+    sent_at: Vec<Instant>,
+    tallies: Tallies,
+}
+
+/// One for each copy that must come of a message.
+#[derive(Default)]
+struct Tallies {
+    direct: Tally,
+    sent: Tally,
+    received: Tally,
+    /// What came where nothing of the kind should.
+    strange: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Seat {
+    Sender,
+    Receiver,
+    SendersOther,
+    ReceiversOther,
+}
+
+impl Talk {
+    pub(super) async fn new(target: &Target, pair: usize, shape: &Shape, run: u32) -> Result<Self, Failure> {
+        let (one, two) = (2 * pair, 2 * pair + 1);
+        let manner = Manner { managed: shape.managed, roster: false, presence: shape.carbons, carbons: shape.carbons };
+        let first = |user, peer| Client::log_in(target, user, RESOURCE, peer, manner);
+        let (sender, receiver) = tokio::try_join!(first(one, two), first(two, one))?;
+        let others = if shape.carbons {
+            let second = |user| Client::log_in(target, user, OTHER, user, manner);
+            Some(tokio::try_join!(second(one), second(two))?)
+        } else {
+            None
+        };
+        let mut body = "Lorem ipsum ".repeat(BODY / 12 + 1);
+        body.truncate(BODY);
+        Ok(Self {
+            to: format!("{}/{RESOURCE}", target.bare_jid(two)),
+            body,
+            run,
+            sender,
+            receiver,
+            others,
+            sent_at: Vec::new(),
+            tallies: Tallies::default(),
+        })
+    }
+
+    /// Sends for `duration`, and waits until everything came and is acknowledged, or [`LAST`] is over.
+    pub(super) async fn run(&mut self, turn: Turn, duration: Duration) -> Result<(), Failure> {
+        let began = Instant::now();
+        let (end, last) = (began + duration, began + duration + LAST);
+        let mut due = match turn {
+            Turn::Schedule { phase, .. } => began + phase,
+            Turn::Window(_) => end,
+        };
+        let mut timer = pin!(sleep_until(last));
+        let mut asked = false;
+        loop {
+            let mut now = Instant::now();
+            match turn {
+                Turn::Window(window) => {
+                    while now < end && self.under_way() < window as u64 {
+                        self.say(now).await?;
+                        now = Instant::now();
+                    }
+                }
+                Turn::Schedule { period, .. } => {
+                    while due <= now && due < end {
+                        let is_late = now - due > TIMER;
+                        self.tallies.direct.late += u64::from(is_late);
+                        self.say(if is_late { due } else { now }).await?;
+                        due += period;
+                        now = Instant::now();
+                    }
+                    let next = if due < end { due } else { last };
+                    if timer.deadline() != next {
+                        timer.as_mut().reset(next);
+                    }
+                }
+            }
+            let is_over = now >= end || matches!(turn, Turn::Schedule { .. }) && due >= end;
+            if is_over && self.under_way() == 0 {
+                if self.sender.unacknowledged() == 0 {
+                    return Ok(());
+                }
+                if !asked {
+                    self.sender.ask().await?;
+                    asked = true;
+                }
+            }
+            if now >= last {
+                // What did not come by now is lost, and counted so.
+                return Ok(());
+            }
+            tokio::select! {
+                event = next(&mut self.sender, &mut self.receiver, &mut self.others) => {
+                    let (seat, event) = event?;
+                    self.take(seat, event).await?;
+                }
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    /// How many messages did not come everywhere yet.
+    fn under_way(&self) -> u64 {
+        let Tallies { direct, sent, received, .. } = &self.tallies;
+        let mut came = direct.received;
+        if self.others.is_some() {
+            came = came.min(sent.received).min(received.received);
+        }
+        direct.sent - came
+    }
+
+    async fn say(&mut self, at: Instant) -> Result<(), Failure> {
+        let Self { to, body, run, .. } = self;
+        let number = self.tallies.direct.sent;
+        self.tallies.direct.sent += 1;
+        if self.others.is_some() {
+            self.tallies.sent.sent += 1;
+            self.tallies.received.sent += 1;
+        }
+        self.sent_at.push(at);
+        self.sender
+            .write(format_args!("<message to='{to}' type='chat' id='{run:x}-{number}'><body>{body}</body></message>"));
+        self.sender.flush().await
+    }
+
+    async fn take(&mut self, seat: Seat, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Asked => match (seat, &mut self.others) {
+                (Seat::Sender, _) => self.sender.answer().await,
+                (Seat::Receiver, _) => self.receiver.answer().await,
+                (Seat::SendersOther, Some((other, _))) | (Seat::ReceiversOther, Some((_, other))) => {
+                    other.answer().await
+                }
+                (Seat::SendersOther | Seat::ReceiversOther, None) => Ok(()),
+            },
+            Event::Message { id, copy } => {
+                self.count(seat, &id, copy);
+                Ok(())
+            }
+            Event::Stanza(_) | Event::Other => Ok(()),
+        }
+    }
+
+    fn count(&mut self, seat: Seat, id: &str, copy: Copy) {
+        let number = id.split_once('-').filter(|(run, _)| u32::from_str_radix(run, 16) == Ok(self.run));
+        let Some(number) = number.and_then(|(_, number)| number.parse::<u64>().ok()) else {
+            // What an earlier run left behind.
+            return;
+        };
+        let tally = match (seat, copy) {
+            (Seat::Sender, Copy::Error) => {
+                self.tallies.direct.errors += 1;
+                return;
+            }
+            (Seat::Receiver, Copy::Direct) => &mut self.tallies.direct,
+            (Seat::SendersOther, Copy::Sent) => &mut self.tallies.sent,
+            (Seat::ReceiversOther, Copy::Received) => &mut self.tallies.received,
+            (Seat::Sender | Seat::Receiver | Seat::SendersOther | Seat::ReceiversOther, _) => {
+                self.tallies.strange += 1;
+                return;
+            }
+        };
+        match usize::try_from(number).ok().and_then(|number| self.sent_at.get(number)) {
+            Some(at) => {
+                tally.receive(number, at.elapsed());
+            }
+            None => self.tallies.strange += 1,
+        }
+    }
+
+    /// Ends the sessions. What came of all copies.
+    pub(super) async fn close(self) -> Result<Tally, Failure> {
+        let Tallies { direct: mut tally, sent, received, strange } = self.tallies;
+        tally.add(sent);
+        tally.add(received);
+        tally.errors += strange;
+        tally.unacknowledged += u64::from(self.sender.unacknowledged());
+        if let Some((one, two)) = self.others {
+            tokio::try_join!(one.close(), two.close())?;
+        }
+        // At the relay each end waits for the other's: they are closed together.
+        tokio::try_join!(self.sender.close(), self.receiver.close())?;
+        Ok(tally)
+    }
+}
+
+/// What comes next to any of them. May be dropped without loss.
+async fn next(
+    sender: &mut Client,
+    receiver: &mut Client,
+    others: &mut Option<(Client, Client)>,
+) -> Result<(Seat, Event), Failure> {
+    let Some((one, two)) = others else {
+        return tokio::select! {
+            event = receiver.next() => Ok((Seat::Receiver, event?)),
+            event = sender.next() => Ok((Seat::Sender, event?)),
+        };
+    };
+    tokio::select! {
+        event = receiver.next() => Ok((Seat::Receiver, event?)),
+        event = sender.next() => Ok((Seat::Sender, event?)),
+        event = one.next() => Ok((Seat::SendersOther, event?)),
+        event = two.next() => Ok((Seat::ReceiversOther, event?)),
+    }
+}

@@ -1,0 +1,111 @@
+//! Whether a message costs more beside many sessions, or on a long archive.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Failure,
+    chat::{self, Chat, Pace, Shape},
+    client::Manner,
+    compare::server_program,
+    friends, process,
+    server::{Installation, Place},
+    sessions::Reading,
+};
+
+/// Pairs that chat, in each row.
+const PAIRS: usize = 50;
+/// Open files that a process has beside its connections.
+const OTHER_FILES: usize = 200;
+
+/// One row: so many sessions are logged in, those that chat included, and so many rows are in the archive.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    sessions: usize,
+    archived: u64,
+}
+
+const LONG: (&[Size], Duration) = (
+    &[
+        Size { sessions: 100, archived: 0 },
+        Size { sessions: 1_000, archived: 0 },
+        Size { sessions: 10_000, archived: 0 },
+        Size { sessions: 100, archived: 1_000_000 },
+    ],
+    Duration::from_secs(10),
+);
+const SHORT: (&[Size], Duration) = (
+    &[
+        Size { sessions: 100, archived: 0 },
+        Size { sessions: 300, archived: 0 },
+        Size { sessions: 100, archived: 10_000 },
+    ],
+    Duration::from_secs(1),
+);
+
+/// Runs all rows, each on a server of its own with the archive on, and prints the table.
+///
+/// # Errors
+/// Something did not run at all, or was lost, doubled or out of order.
+pub(crate) async fn run(program: Option<PathBuf>, short: bool, json_file: Option<&Path>) -> Result<(), Failure> {
+    let program = server_program(program)?;
+    let (sizes, duration) = if short { SHORT } else { LONG };
+    let (mut rows, mut broken, mut first) = (Vec::new(), Vec::new(), None);
+    println!(
+        "{:>9} {:>9} {:>15} {:>8} {:>9} {:>9}",
+        "sessions", "archived", "us CPU/message", "ratio", "p50 ms", "p99 ms"
+    );
+    for size in sizes {
+        let chat = match row(&program, *size, duration).await {
+            Ok(chat) => chat,
+            Err(error) => {
+                println!("{:>9} {:>9} failed: {error}", size.sessions, size.archived);
+                broken.push(format!("{size:?}: {error}"));
+                continue;
+            }
+        };
+        let ratio = chat.cpu_us / *first.get_or_insert(chat.cpu_us);
+        let (p50, p99) = (chat.p50.as_secs_f64() * 1e3, chat.p99.as_secs_f64() * 1e3);
+        println!("{:>9} {:>9} {:>15.2} {ratio:>8.2} {p50:>9.2} {p99:>9.2}", size.sessions, size.archived, chat.cpu_us);
+        eprintln!("  {chat}");
+        if !chat.tally.is_whole() {
+            broken.push(format!("{size:?}: {chat}"));
+        }
+        rows.push(json!({
+            "sessions": size.sessions,
+            "archived": size.archived,
+            "unit": "us CPU/message",
+            "starling": chat.cpu_us,
+            "ratio": ratio,
+            "p50_ms": p50,
+            "p99_ms": p99,
+        }));
+    }
+    if let Some(path) = json_file {
+        std::fs::write(path, serde_json::to_string_pretty(&Value::Array(rows))?)?;
+    }
+    if broken.is_empty() { Ok(()) } else { Err(broken.join("\n").into()) }
+}
+
+async fn row(program: &Path, size: Size, duration: Duration) -> Result<Chat, Failure> {
+    let files = process::open_files_limit()?;
+    if files < size.sessions + OTHER_FILES {
+        return Err(format!("{} sessions, and only {files} open files are allowed (ulimit -n)", size.sessions).into());
+    }
+    let installation = Installation::new(program, Place::Disk, size.sessions, &[]).await?;
+    if size.archived > 0 {
+        return Err("the store has no table of messages yet".into());
+    }
+    let server = installation.start().await?;
+    let target = server.target(false)?;
+    let manner = Manner { presence: true, ..Manner::default() };
+    let idle = Reading::new(friends::log_in(&target, 2 * PAIRS..size.sessions, manner).await?);
+    let shape = Shape { pairs: PAIRS, pace: Pace::Window(1), managed: None, carbons: false };
+    let chat = chat::run(&target, server.pid, &shape, duration).await?;
+    friends::close(idle.end().await?).await?;
+    Ok(chat)
+}
