@@ -20,10 +20,11 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The database did not do it now: busy, out of connections. A retry is sensible.
-    #[error("the database is busy: {0}")]
+    /// The database does not do it now: busy, out of connections, its disk full, read-only or failing. A retry is
+    /// sensible, once somebody has made room.
+    #[error("the database does not do it now: {0}")]
     Busy(sqlx::Error),
-    /// The database failed: full or broken disk, broken file. Somebody has to look.
+    /// The database failed: a broken file, a mistake of ours. Somebody has to look.
     #[error("the database failed: {0}")]
     Backend(sqlx::Error),
     /// What is in the database cannot be what this program wrote.
@@ -43,10 +44,10 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {
             sqlx::Error::PoolTimedOut => true,
-            // SQLITE_BUSY and SQLITE_LOCKED, with their extensions in the upper bytes.
+            // BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN of SQLite, with their extensions in the upper bytes.
             sqlx::Error::Database(database) => {
                 let code = database.code().and_then(|code| code.parse::<u32>().ok());
-                code.is_some_and(|code| matches!(code & 0xff, 5 | 6))
+                code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
             }
             _ => false,
         };

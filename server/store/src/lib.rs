@@ -4,18 +4,28 @@
 //! ```text
 //!   c2s, daemon ──► Store (trait) ──┬─► sqlite   one file, one writer, group of readers   (one process)
 //!                                   └─► …        PostgreSQL, by the same trait            (many processes)
-//!        Accounts: credentials · put · remove · list · count        secret(name)
+//!        Accounts   credentials · put · remove · list · count          secret(name)
+//!        Messages   archive, offline store, crash journal  ◄── Journal: the group commit
+//!        Rosters    items, subscriptions, versions         Documents  what extensions keep
 //! ```
 //!
 //! What a call has answered is on disk: it survives the process and the machine's power.
 
 mod accounts;
 mod cache;
+pub mod documents;
 mod error;
+pub mod journal;
+pub mod messages;
+pub mod rosters;
 pub mod sqlite;
 #[cfg(feature = "suite")]
 pub mod suite;
 
 pub use accounts::{Account, Accounts, PutMode, Store};
+pub use documents::Documents;
 pub use error::Error;
+pub use journal::{Journal, JournalConfig, JournalMetrics, Observer, Record};
+pub use messages::{Change, Direction, MessageId, Messages, PendingRow, Row, RowState, StoredRow};
+pub use rosters::{ItemChange, ItemChanged, Roster, RosterItem, Rosters, Subscription};
 pub use sqlite::SqliteStore;

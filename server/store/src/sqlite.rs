@@ -1,5 +1,8 @@
 //! The store in one SQLite file.
 
+mod documents;
+mod messages;
+mod rosters;
 mod rows;
 
 use std::{
@@ -170,6 +173,9 @@ impl Accounts for SqliteStore {
     }
 
     async fn exists(&self, account: &BareJid) -> Result<bool, Error> {
+        if let Ok(known) = self.cache.get(account.as_str()) {
+            return Ok(known.is_some());
+        }
         let mut connection = self.readers.acquire().await?;
         rows::exists(&mut connection, account.as_str()).await
     }

@@ -1,6 +1,6 @@
 //! The statements.
 
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Connection, Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use starling_xmpp::{
     jid::{self, BareJid},
     sasl::{Credentials, Verifier},
@@ -81,7 +81,11 @@ pub(super) async fn write_verifiers(
 }
 
 pub(super) async fn remove(connection: &mut SqliteConnection, jid: &str) -> Result<bool, Error> {
-    let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(connection).await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(&mut *transaction).await?;
+    // They do not refer to the account.
+    sqlx::query("DELETE FROM message WHERE account = ?").bind(jid).execute(&mut *transaction).await?;
+    transaction.commit().await?;
     Ok(done.rows_affected() > 0)
 }
 

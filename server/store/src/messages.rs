@@ -1,0 +1,148 @@
+//! Messages: archive, offline store and crash journal in one table.
+
+use std::{fmt, num::ParseIntError, str::FromStr};
+
+use async_trait::async_trait;
+
+use crate::Error;
+
+/// Names a message in the rows of its accounts: 48 bits of milliseconds since 1970, 16 bits to count within one, 64 bits
+/// of the instance where it came in. So ids sort by time, and are unique without asking anyone. As text, and so as
+/// XEP-0359 stanza-id: 32 hexadecimal digits in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u128);
+
+impl MessageId {
+    /// The `counter`th id of a millisecond (since 1970; 48 bits of it count) at an instance.
+    #[must_use]
+    pub const fn new(ms: u64, counter: u16, instance: u64) -> Self {
+        Self(((ms as u128) << 80) | ((counter as u128) << 64) | instance as u128)
+    }
+
+    /// When it came in, in milliseconds since 1970.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        (self.0 >> 80) as u64
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for MessageId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// Whose the message is, seen from the account of the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The account sent it.
+    Sent = 0,
+    /// It was sent to the account.
+    Received = 1,
+}
+
+/// Whether somebody must still get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowState {
+    /// Nobody must.
+    Delivered = 0,
+    /// It waits for a session of the account.
+    Pending = 1,
+    /// Sessions have it whose clients have not acknowledged it. After a crash it is pending.
+    InFlight = 2,
+}
+
+/// A row, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Whose it is: a bare JID.
+    pub account: &'a str,
+    /// The message.
+    pub id: MessageId,
+    /// The other side.
+    pub peer: &'a str,
+    /// See there.
+    pub direction: Direction,
+    /// See there.
+    pub state: RowState,
+    /// Whether it stays when it is delivered.
+    pub archived: bool,
+    /// The stanza in portable form.
+    pub stanza: &'a [u8],
+}
+
+/// One change of the table.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// Writes a row. If it is there already, only its state changes, and only to pending. Rows of addresses that are no
+    /// account are left out.
+    Put(Row<'a>),
+    /// A client has the message: its row says so if it is archived, and goes otherwise.
+    Delivered {
+        /// Whose it is.
+        account: &'a str,
+        /// Which.
+        id: MessageId,
+    },
+}
+
+/// A message that waited, handed to whoever claimed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRow {
+    /// Which.
+    pub id: MessageId,
+    /// Who sent it.
+    pub peer: String,
+    /// Whether it stays when it is delivered.
+    pub archived: bool,
+    /// The stanza in portable form.
+    pub stanza: Vec<u8>,
+}
+
+/// A row, as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    /// The message.
+    pub id: MessageId,
+    /// The other side.
+    pub peer: String,
+    /// See there.
+    pub direction: Direction,
+    /// See there.
+    pub state: RowState,
+    /// Whether it stays when it is delivered.
+    pub archived: bool,
+    /// The stanza in portable form.
+    pub stanza: Vec<u8>,
+}
+
+/// The table of messages.
+#[async_trait]
+pub trait Messages: Send + Sync + 'static {
+    /// Applies changes in their order, all or none.
+    async fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error>;
+
+    /// How many messages wait for the account, counted up to `at_most`.
+    async fn pending(&self, account: &str, at_most: u32) -> Result<u32, Error>;
+
+    /// Takes messages that wait for the account, the oldest first: they are in flight from then on. At most `limit`, and
+    /// no more when there are `bytes` of them.
+    async fn claim(&self, account: &str, limit: u32, bytes: usize) -> Result<Vec<PendingRow>, Error>;
+
+    /// At the start of the only process: whoever had messages in flight has them no more, so that they wait. How many.
+    async fn recover(&self) -> Result<u64, Error>;
+
+    /// Deletes up to `limit` delivered messages that are older than `before`. How many.
+    async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error>;
+
+    /// Up to `limit` rows of an account behind `after`, by id.
+    async fn rows(&self, account: &str, after: Option<MessageId>, limit: u32) -> Result<Vec<StoredRow>, Error>;
+}
