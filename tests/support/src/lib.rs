@@ -20,6 +20,10 @@ mod tls;
 pub use client::{Counters, Enabled, Failed, Header, RawClient, Received, befriend, body, condition, decode};
 pub use scram::{Binding, Scram};
 pub use server::{Builder, Server};
+/// A row of an account, and what is in it.
+pub use starling_store::messages::{Direction, MessageId, RowState, StoredRow as Row};
+/// An element inside of one.
+pub use starling_xml::Child;
 /// A first-level element, owned.
 pub use starling_xml::OwnedElement as Element;
 pub use tls::{Versions, connector};

@@ -1,6 +1,7 @@
 //! `starlingd` in a data folder of its own.
 
 mod accounting;
+mod rows;
 
 use std::{
     collections::HashMap,

@@ -1,0 +1,57 @@
+//! An account's rows in the server's database, read beside the server.
+
+use starling_store::{SqliteStore, Store as _, messages::Messages as _};
+use tokio::{task::yield_now, time::timeout};
+
+use super::Server;
+use crate::{PATIENCE, Row};
+
+impl Server {
+    /// All rows of an account, in the order of their ids. The server may run.
+    pub async fn rows(&self, account: &str) -> Vec<Row> {
+        let store = self.database().await;
+        let rows = read(&store, account).await;
+        store.close().await;
+        rows
+    }
+
+    /// Waits until the rows of an account are as `wanted` says: they are written in groups, and some of them after the
+    /// message was delivered.
+    pub async fn until_rows(&self, account: &str, wanted: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        let store = self.database().await;
+        let polled = async {
+            loop {
+                let rows = read(&store, account).await;
+                if wanted(&rows) {
+                    return rows;
+                }
+                yield_now().await;
+            }
+        };
+        let found = timeout(PATIENCE, polled).await;
+        let Ok(rows) = found else {
+            let rows = read(&store, account).await;
+            let shown: Vec<_> = rows.iter().map(|row| (row.id, row.direction, row.state, row.archived)).collect();
+            panic!("the rows of {account} are not as wanted: {} rows, {shown:?}", rows.len());
+        };
+        store.close().await;
+        rows
+    }
+
+    async fn database(&self) -> SqliteStore {
+        SqliteStore::open(&self.place.folder.path().join("data/starling.db")).await.unwrap()
+    }
+}
+
+async fn read(store: &SqliteStore, account: &str) -> Vec<Row> {
+    const PAGE: u32 = 1000;
+    let mut rows = Vec::new();
+    loop {
+        let page = store.rows(account, rows.last().map(|row: &Row| row.id), PAGE).await.unwrap();
+        let is_last = page.len() < PAGE as usize;
+        rows.extend(page);
+        if is_last {
+            return rows;
+        }
+    }
+}
