@@ -1,7 +1,8 @@
 //! The last bytes of a connection.
 
-use std::{future::poll_fn, io, task::Poll, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
+use starling_link::Envelope;
 use starling_stream::Transport;
 use tokio::time::timeout;
 
@@ -13,12 +14,18 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Bytes from the client that are thrown away meanwhile.
 const THROWN_AWAY: usize = 1 << 20;
 
-/// Writes what waits, within `write_time`; ends our side; and waits for the client to end its own, within [`LAST_WORDS`].
-pub(crate) async fn say_last_words(mut transport: Transport, mut outbound: Outbound, write_time: Duration) {
-    let written = poll_fn(|cx| match outbound.poll_write(&mut transport, cx) {
+/// Writes what waits, within `write_time`, and hands each stanza that is written to `taken`; ends our side; and waits for
+/// the client to end its own, within [`LAST_WORDS`].
+pub(crate) async fn say_last_words(
+    mut transport: Transport,
+    outbound: &mut Outbound,
+    write_time: Duration,
+    mut taken: impl FnMut(Arc<Envelope>),
+) {
+    let written = poll_fn(|cx| match outbound.poll_write(&mut transport, cx, &mut taken) {
         Err(error) => Poll::Ready(Err(error)),
-        Ok(written) if written.all => Poll::Ready(Ok(())),
-        Ok(_) => Poll::Pending,
+        Ok(true) => Poll::Ready(Ok(())),
+        Ok(false) => Poll::Pending,
     });
     let said = match timeout(write_time, written).await {
         Ok(Ok(())) => timeout(LAST_WORDS, hang_up(&mut transport)).await,

@@ -46,6 +46,9 @@ pub struct Limits {
     pub bytes_rate: Option<(f64, f64)>,
     /// How long a client may take none of what is written to it; then its connection is cut.
     pub write_timeout: Duration,
+    /// Seconds that a session waits for its client after the connection was cut (XEP-0198 §5); 0: sessions cannot be
+    /// resumed.
+    pub resume_seconds: u32,
     /// How long a client has to take what still waits for it when its session ends.
     pub closing_time: Duration,
 }

@@ -3,26 +3,34 @@
 use std::{
     future::{Future, poll_fn},
     io,
+    ops::Deref,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use starling_link::{Inbox, Parcel};
+use starling_link::{Envelope, Inbox, Parcel};
 use starling_session::{Session, Step};
 use starling_stream::Transport;
 use starling_xml::{Frame, Reader};
-use starling_xmpp::error::{StreamCondition, StreamError};
-use tokio::time::Sleep;
+use starling_xmpp::{
+    acks::{TooHigh, nonza},
+    error::{StreamCondition, StreamError},
+    ns,
+};
+use tokio::{sync::oneshot, time::Sleep};
 use tracing::debug;
 
 use crate::{
     closing::say_last_words,
     limits::{Bucket, Permit},
+    managed::{Incoming, Item, Managed},
     outbound::Outbound,
+    resumption::{Claim, Live},
     scratch::Scratch,
     server::Shared,
+    timer::Timer,
 };
 
 /// Bytes that may wait for the socket before no more are taken from the inbox, whose own bound then holds the senders
@@ -41,10 +49,49 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) inbox: Inbox,
     pub(crate) outbound: Outbound,
+    /// Once the client has enabled stream management.
+    pub(crate) managed: Option<Box<Managed>>,
+    /// Held while the session can be resumed.
+    pub(crate) claim: Option<Claim>,
     pub(crate) permit: Permit,
     pub(crate) pace: Option<Box<Pace>>,
+    /// What came and is not handled yet.
+    pub(crate) input: Option<Input>,
     /// Armed while the client takes nothing.
     pub(crate) stalled: Option<Pin<Box<Sleep>>>,
+    /// For what is due without anything happening: acknowledgements, messages that are not safe.
+    pub(crate) timer: Timer,
+}
+
+/// Bytes from the client, and how many of them are handled.
+pub(crate) struct Input {
+    bytes: Bytes,
+    at: usize,
+}
+
+enum Bytes {
+    /// Just read.
+    Read(Scratch),
+    /// What came behind the bind request.
+    Ahead(Vec<u8>),
+}
+
+impl Input {
+    pub(crate) fn ahead(bytes: Vec<u8>) -> Option<Self> {
+        (!bytes.is_empty()).then_some(Self { bytes: Bytes::Ahead(bytes), at: 0 })
+    }
+}
+
+impl Deref for Input {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let bytes = match &self.bytes {
+            Bytes::Read(scratch) => scratch,
+            Bytes::Ahead(ahead) => ahead.as_slice(),
+        };
+        bytes.get(self.at..).unwrap_or_default()
+    }
 }
 
 /// How fast the client may send.
@@ -62,65 +109,137 @@ impl Pace {
 
 /// What the connection woke up for.
 enum Event {
-    /// The client sent something.
-    Read(Scratch),
+    /// There is input to handle.
+    Input,
+    /// Kept messages wait in the store, and there is room for them.
+    Backlog,
     /// The client is gone.
     Gone(io::Result<()>),
     /// Somebody closes the session: a newer one, an administrator, the shutdown.
     Closed(StreamError),
     /// The client takes nothing.
     Stalled,
+    /// The client resumes the session on another connection.
+    Requested(oneshot::Sender<Box<Live>>),
 }
 
 /// Why the loop ended.
-enum End {
+pub(crate) enum End {
     /// With an error of ours for the client.
     Error(StreamError),
+    /// The client acknowledges what it was not sent (XEP-0198 §4).
+    TooHigh(TooHigh),
     /// The client ended its stream.
     Finished,
     /// There is no connection any more to say anything on.
     Gone,
+    /// The session goes on elsewhere.
+    Requested(oneshot::Sender<Box<Live>>),
 }
 
 impl Connection {
-    /// Runs until the connection ends. `ahead`: what the client sent behind its bind request without waiting.
-    pub(crate) async fn run(mut self, ahead: Vec<u8>) {
-        let end = self.carry(ahead).await;
-        let Self { shared, transport, session, mut inbox, mut outbound, permit, .. } = self;
-        // From here on its senders are told that nobody is there; what they sent until now is still written.
-        session.end().await;
-        if !matches!(end, End::Gone) {
-            while let Some(parcel) = inbox.try_recv() {
-                if let Parcel::Stanza(envelope) = parcel {
-                    outbound.push(envelope);
+    /// Runs until the connection ends; what is left of the session then waits to be resumed, or ends.
+    pub(crate) async fn run(mut self) {
+        let end = self.carry().await;
+        let Self { shared, transport, session, inbox, mut outbound, managed, claim, permit, .. } = self;
+        let service = Arc::clone(session.service());
+        match (end, managed, claim) {
+            (End::Requested(sender), Some(managed), Some(claim)) => {
+                let unmanaged: Vec<_> = outbound.unwritten().collect();
+                let left = sender.send(Box::new(Live { session, inbox, managed, claim }));
+                for envelope in unmanaged {
+                    service.returned(&envelope);
                 }
+                shared.metrics.connections.dec();
+                drop(permit);
+                if let Err(live) = left {
+                    // Whoever asked is gone again.
+                    live.wait(&shared).await;
+                    return;
+                }
+                // The client has gone over to the other connection: this one says so, and nothing else.
+                let mut outbound = Outbound::default();
+                StreamError::from(StreamCondition::Conflict).write(outbound.own());
+                outbound.own().extend_from_slice(END_OF_STREAM);
+                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop).await;
             }
-            if let End::Error(error) = &end {
-                error.write(outbound.own());
+            (End::Gone, Some(managed), Some(claim)) => {
+                for envelope in outbound.unwritten() {
+                    service.returned(&envelope);
+                }
+                drop(transport);
+                shared.metrics.connections.dec();
+                drop(permit);
+                Live { session, inbox, managed, claim }.wait(&shared).await;
             }
-            outbound.own().extend_from_slice(END_OF_STREAM);
-            say_last_words(transport, outbound, shared.limits.closing_time).await;
+            (end, managed, claim) => {
+                drop(claim);
+                Self::finish(&shared, transport, session, inbox, outbound, managed, &end).await;
+                shared.metrics.connections.dec();
+                drop(permit);
+            }
         }
-        shared.metrics.connections.dec();
-        drop(permit);
     }
 
-    async fn carry(&mut self, ahead: Vec<u8>) -> End {
+    /// Ends the session for good. What a client that does not acknowledge can still take is written.
+    async fn finish(
+        shared: &Shared,
+        transport: Transport,
+        session: Session,
+        mut inbox: Inbox,
+        mut outbound: Outbound,
+        managed: Option<Box<Managed>>,
+        end: &End,
+    ) {
+        let service = Arc::clone(session.service());
+        // From here on its senders are told that nobody is there; what they sent until now is still written.
+        session.end().await;
+        inbox.close();
+        let is_managed = managed.is_some();
+        for item in managed.into_iter().flat_map(|mut managed| managed.drain().collect::<Vec<_>>()) {
+            if let Item::Shared(envelope) = item {
+                service.returned(&envelope);
+            }
+        }
+        let speaks = !matches!(end, End::Gone | End::Requested(_));
+        while let Some(parcel) = inbox.try_recv() {
+            match parcel {
+                Parcel::Stanza(envelope) if speaks && !is_managed => outbound.push(envelope),
+                Parcel::Stanza(envelope) => service.returned(&envelope),
+                Parcel::Wake => {}
+            }
+        }
+        if speaks {
+            match end {
+                End::Error(error) => error.write(outbound.own()),
+                End::TooHigh(error) => nonza::write_handled_count_too_high(error, outbound.own()),
+                End::Finished | End::Gone | End::Requested(_) => {}
+            }
+            outbound.own().extend_from_slice(END_OF_STREAM);
+            let taken = |envelope| service.acknowledged(&envelope);
+            say_last_words(transport, &mut outbound, shared.limits.closing_time, taken).await;
+        }
+        for envelope in outbound.unwritten() {
+            service.returned(&envelope);
+        }
+    }
+
+    async fn carry(&mut self) -> End {
         // Whoever was attached before the stop is told by the link, whoever came later by this.
         if self.shared.stop.is_cancelled() {
             return End::Error(StreamCondition::SystemShutdown.into());
         }
-        if let Err(end) = self.take(&ahead).await {
-            return end;
-        }
-        drop(ahead);
         loop {
             let event = poll_fn(|cx| self.poll_event(cx)).await;
             let end = match event {
-                Event::Read(bytes) => match self.take(&bytes).await {
+                Event::Input => match self.take().await {
                     Ok(()) => continue,
                     Err(end) => end,
                 },
+                Event::Backlog => {
+                    self.fetch_backlog().await;
+                    continue;
+                }
                 Event::Closed(error) => End::Error(error),
                 Event::Gone(Ok(())) => End::Gone,
                 Event::Gone(Err(error)) => {
@@ -132,6 +251,7 @@ impl Connection {
                     self.shared.metrics.write_timeouts.inc();
                     End::Gone
                 }
+                Event::Requested(sender) => End::Requested(sender),
             };
             return end;
         }
@@ -139,11 +259,15 @@ impl Connection {
 
     /// One wake-up: what arrived for the client is queued and written, all of it at once; then the client is read.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(sender) = self.claim.as_ref().and_then(|claim| claim.request(cx.waker())) {
+            return Poll::Ready(Event::Requested(sender));
+        }
         loop {
             let more = self.fill(cx);
             if let Some(error) = self.inbox.closing() {
                 return Poll::Ready(Event::Closed(error.clone()));
             }
+            self.tend(cx);
             match self.poll_write(cx) {
                 Ok(true) if more => {}
                 Ok(true) => break,
@@ -156,8 +280,23 @@ impl Connection {
                 Err(error) => return Poll::Ready(Event::Gone(Err(error))),
             }
         }
+        if let Some(managed) = &self.managed
+            && managed.is_overdrawn()
+        {
+            let error = StreamError::with_text(StreamCondition::PolicyViolation, "too much is not acknowledged");
+            return Poll::Ready(Event::Closed(error));
+        }
         if self.is_paused(cx) || self.is_behind() {
             return Poll::Pending;
+        }
+        if self.inbox.has_backlog() && self.inbox.has_room() && self.timer.may_retry(cx) {
+            return Poll::Ready(Event::Backlog);
+        }
+        if self.session.is_paused() {
+            return Poll::Pending;
+        }
+        if self.input.is_some() {
+            return Poll::Ready(Event::Input);
         }
         let mut scratch = Scratch::take();
         match self.transport.poll_read(cx, scratch.space()) {
@@ -166,7 +305,8 @@ impl Connection {
             Poll::Ready(Ok(read)) => {
                 scratch.fill(read);
                 self.count(read);
-                Poll::Ready(Event::Read(scratch))
+                self.input = Some(Input { bytes: Bytes::Read(scratch), at: 0 });
+                Poll::Ready(Event::Input)
             }
             Poll::Ready(Err(error)) => Poll::Ready(Event::Gone(Err(error))),
         }
@@ -174,15 +314,61 @@ impl Connection {
 
     /// Takes from the inbox what may wait for the socket. `true`: there may be more.
     fn fill(&mut self, cx: &mut Context<'_>) -> bool {
-        while !self.is_behind() {
+        let (mut queued, mut urgent) = (false, false);
+        let more = loop {
+            if self.is_behind() {
+                break true;
+            }
             match self.inbox.poll_recv(cx) {
-                Poll::Ready(Some(Parcel::Stanza(envelope))) => self.outbound.push(envelope),
+                Poll::Ready(Some(Parcel::Stanza(envelope))) => {
+                    queued = true;
+                    // Nothing but the acknowledgement makes it safe.
+                    urgent |= envelope.tracking.as_ref().is_some_and(|tracking| !tracking.archived);
+                    self.push(envelope);
+                }
                 Poll::Ready(Some(Parcel::Wake)) => {}
                 // Every sender is gone only when the session was detached: `closing` says why.
-                Poll::Ready(None) | Poll::Pending => return false,
+                Poll::Ready(None) | Poll::Pending => break false,
             }
+        };
+        if queued && let Some(managed) = &mut self.managed {
+            managed.wrote(urgent, Instant::now());
         }
-        true
+        more
+    }
+
+    fn push(&mut self, envelope: Arc<Envelope>) {
+        match &mut self.managed {
+            Some(managed) => {
+                managed.sent(Arc::clone(&envelope));
+                self.outbound.push_managed(envelope);
+            }
+            None => self.outbound.push(envelope),
+        }
+    }
+
+    /// What is due now: errors for what could not be kept, acknowledgements.
+    fn tend(&mut self, cx: &mut Context<'_>) {
+        if self.managed.is_none() && self.session.is_settled() {
+            return;
+        }
+        let now = Instant::now();
+        let until = loop {
+            let from = self.outbound.own().len();
+            while self.session.tend(now, self.outbound.own()) {}
+            if let Some(managed) = &mut self.managed {
+                managed.sent_own(self.outbound.own().get(from..).unwrap_or_default());
+                managed.safe(self.session.safe());
+            }
+            let managed = self.managed.as_mut().and_then(|managed| managed.write(now, self.outbound.own()));
+            let until = [managed, self.session.deadline(now)].into_iter().flatten().min();
+            // Whoever became safe before the waker was registered has woken nobody.
+            self.session.register(cx.waker());
+            if self.session.is_tended() {
+                break until;
+            }
+        };
+        self.timer.arm(until, cx);
     }
 
     fn is_behind(&self) -> bool {
@@ -195,14 +381,15 @@ impl Connection {
             return Ok(true);
         }
         let waiting = self.outbound.len();
-        let written = self.outbound.poll_write(&mut self.transport, cx)?;
-        if written.stanzas > 0 {
-            self.inbox.left(written.stanzas, written.bytes);
-        }
-        if written.all || self.outbound.len() < waiting {
+        let (service, inbox) = (self.session.service(), &self.inbox);
+        let all = self.outbound.poll_write(&mut self.transport, cx, |envelope| {
+            inbox.left(1, envelope.stanza.len());
+            service.acknowledged(&envelope);
+        })?;
+        if all || self.outbound.len() < waiting {
             self.stalled = None;
         }
-        Ok(written.all)
+        Ok(all)
     }
 
     /// Whether the client has taken nothing for too long; the clock starts when a write first has to wait.
@@ -234,39 +421,61 @@ impl Connection {
         }
     }
 
-    /// Handles the stanzas in `bytes`, one after the other (RFC 6120 §10.1).
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let mut rest = bytes;
+    /// Handles what came, one stanza after the other (RFC 6120 §10.1), until the client has to wait.
+    async fn take(&mut self) -> Result<(), End> {
+        let Some(mut input) = self.input.take() else { return Ok(()) };
         loop {
+            let mut rest = &*input;
+            let before = rest.len();
             match self.reader.read(&mut rest) {
                 Ok(None) => return Ok(()),
-                Ok(Some(Frame::Element(raw))) => match self.session.handle(raw, self.outbound.own()) {
-                    Ok(Step::Done) => {}
-                    Ok(Step::Wait(done)) => done.await,
-                    Err(error) => return Err(End::Error(error)),
-                },
+                Ok(Some(Frame::Element(raw))) if raw.namespace() == ns::SM => {
+                    let Self { shared, session, inbox, outbound, managed, claim, .. } = self;
+                    let mut stream = crate::enabling::Stream { shared, session, inbox, managed, claim };
+                    stream.handle(&raw, outbound.own())?;
+                }
+                Ok(Some(Frame::Element(raw))) => {
+                    let incoming = self.managed.as_mut().map(|managed| managed.received(raw.as_str()));
+                    if incoming != Some(Incoming::Repeated) {
+                        let from = self.outbound.own().len();
+                        match self.session.handle(raw, self.outbound.own()) {
+                            Ok(Step::Done) => {}
+                            Ok(Step::Wait(done)) => done.await,
+                            Err(error) => return Err(End::Error(error)),
+                        }
+                        if let Some(managed) = &mut self.managed {
+                            let own = self.outbound.own().get(from..).unwrap_or_default();
+                            managed.sent_own(own);
+                            managed.wrote(false, Instant::now());
+                        }
+                    }
+                }
                 Ok(Some(Frame::Close)) => return Err(End::Finished),
                 // The reader knows only one header per stream.
                 Ok(Some(Frame::Open(_))) => {}
                 Err(error) => return Err(End::Error(error.into())),
             }
-            if self.is_behind() {
-                self.catch_up().await?;
+            let handled = before - rest.len();
+            input.at += handled;
+            if self.is_behind() || self.session.is_paused() {
+                self.input = Some(input);
+                return Ok(());
             }
         }
     }
 
-    /// Waits until the client has taken its answers.
-    async fn catch_up(&mut self) -> Result<(), End> {
-        poll_fn(|cx| match self.poll_write(cx) {
-            Ok(true) => Poll::Ready(Ok(())),
-            Ok(false) if self.poll_stalled(cx) => {
-                self.shared.metrics.write_timeouts.inc();
-                Poll::Ready(Err(End::Gone))
+    /// Kept messages that wait for the account go before whatever is in the inbox by then.
+    async fn fetch_backlog(&mut self) {
+        match self.session.fetch_backlog(&self.inbox).await {
+            Ok(envelopes) => {
+                for envelope in envelopes {
+                    self.push(envelope);
+                }
+                if let Some(managed) = &mut self.managed {
+                    managed.wrote(false, Instant::now());
+                }
             }
-            Ok(false) => Poll::Pending,
-            Err(_) => Poll::Ready(Err(End::Gone)),
-        })
-        .await
+            Err(_) => self.timer.retry_later(),
+        }
     }
 }

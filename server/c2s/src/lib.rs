@@ -15,14 +15,19 @@
 mod closing;
 mod config;
 mod connection;
+mod enabling;
 mod limits;
 mod listener;
 mod log_in;
+mod managed;
 mod metrics;
 mod outbound;
 mod register;
+mod resumption;
 mod scratch;
 mod server;
+mod timer;
+mod waiting;
 
 pub use crate::{
     config::{Config, Limits},

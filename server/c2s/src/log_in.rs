@@ -14,6 +14,7 @@ use starling_stream::Transport;
 use starling_xml::{Frame, Limits, Reader};
 use starling_xmpp::{
     SystemRandom,
+    acks::{TooHigh, nonza},
     error::{StreamCondition, StreamError},
     jid::BareJid,
     negotiate::{Accept, Input, Next},
@@ -24,13 +25,16 @@ use tracing::{debug, info, warn};
 
 use crate::{
     closing::{LAST_WORDS, say_last_words},
-    connection::{Connection, Pace},
+    connection::{Connection, Input as Unread, Pace},
     limits::{Permit, Refusal},
+    managed::Item,
     metrics::LogInEnd,
     outbound::Outbound,
     register::register,
+    resumption::{Fetching, Live},
     scratch::Scratch,
     server::Shared,
+    timer::Timer,
 };
 
 /// Where a connection comes from and how it began.
@@ -55,7 +59,16 @@ struct LogIn {
     input: Vec<u8>,
     at: usize,
     outbound: Outbound,
-    session: Option<(Session, Inbox)>,
+    session: Option<Begun>,
+    fetching: Option<Fetching>,
+}
+
+/// What a log-in ends in.
+enum Begun {
+    /// A resource is bound.
+    Bound(Session, Inbox),
+    /// A session was taken from its last connection.
+    Resumed(Box<Live>),
 }
 
 /// Why there is no session.
@@ -64,6 +77,8 @@ enum End {
     Error(StreamError),
     /// The client ended its stream; ours is ended in `out`.
     Finished,
+    /// The client acknowledges what it was not sent (XEP-0198 §4).
+    TooHigh(TooHigh),
     /// There is no connection any more.
     Gone(Option<io::Error>),
     /// The handshake failed.
@@ -111,7 +126,7 @@ pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls
     let mut accept = Accept::new(Arc::clone(&shared.policy), transport.tls_info().cloned(), SystemRandom);
     let mut outbound = Outbound::default();
     accept.fail(&refusal.into(), outbound.own());
-    say_last_words(transport, outbound, LAST_WORDS).await;
+    say_last_words(transport, &mut outbound, LAST_WORDS, drop).await;
 }
 
 impl LogIn {
@@ -126,6 +141,7 @@ impl LogIn {
             at: 0,
             outbound: Outbound::default(),
             session: None,
+            fetching: None,
             shared,
             origin,
             permit,
@@ -169,7 +185,7 @@ impl LogIn {
                         match bound {
                             Ok((session, inbox)) => {
                                 let full = session.full().clone();
-                                self.session = Some((session, inbox));
+                                self.session = Some(Begun::Bound(session, inbox));
                                 self.accept.handle(Input::Bound(full), self.outbound.own())?
                             }
                             Err(error) => self.accept.handle(Input::BindRefused(error), self.outbound.own())?,
@@ -177,11 +193,13 @@ impl LogIn {
                     }
                     Next::Established { full, lang } => {
                         debug!(%full, address = %self.origin.address, "Resource bound.");
-                        if let Some((session, _)) = &mut self.session {
+                        if let Some(Begun::Bound(session, _)) = &mut self.session {
                             session.set_lang(lang);
                         }
                         return Ok(());
                     }
+                    Next::Resume { account, previd, h } => self.resume(&account, &previd, h).await?,
+                    Next::Resumed => return Ok(()),
                 };
             }
         }
@@ -230,9 +248,9 @@ impl LogIn {
     async fn flush(&mut self) -> Result<(), End> {
         let transport = self.transport.as_mut().ok_or(End::Gone(None))?;
         let outbound = &mut self.outbound;
-        poll_fn(|cx| match outbound.poll_write(transport, cx) {
-            Ok(written) if written.all => Poll::Ready(Ok(())),
-            Ok(_) => Poll::Pending,
+        poll_fn(|cx| match outbound.poll_write(transport, cx, drop) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(End::Gone(Some(error)))),
         })
         .await
@@ -308,19 +326,73 @@ impl LogIn {
         Ok(())
     }
 
+    /// XEP-0198 §5.
+    async fn resume(&mut self, account: &BareJid, previd: &str, h: u32) -> Result<Next, End> {
+        // Kept in `self`: this future may be dropped while the session is on its way.
+        self.fetching = self.shared.resumable.request(account, previd);
+        let live = match &mut self.fetching {
+            Some(fetching) => fetching.wait().await,
+            None => None,
+        };
+        self.fetching = None;
+        let Some(mut live) = live else {
+            debug!(%account, address = %self.origin.address, "No such session to resume.");
+            let ended = self.shared.resumable.ended(account, previd);
+            return Ok(self.accept.handle(Input::ResumeRefused(ended), self.outbound.own())?);
+        };
+        let acknowledged = live.managed.acknowledged(h, live.session.service(), &live.inbox);
+        if let Err(error) = acknowledged {
+            // The mistake of this connection; the session waits for a better one.
+            self.session = Some(Begun::Resumed(live));
+            return Err(End::TooHigh(error));
+        }
+        debug!(full = %live.session.full(), address = %self.origin.address, "Session resumed.");
+        self.shared.metrics.resumed.inc();
+        let h = live.managed.resumed(live.session.safe());
+        self.session = Some(Begun::Resumed(live));
+        Ok(self.accept.handle(Input::Resumed(h), self.outbound.own())?)
+    }
+
     /// Begins the session, in a task that does not carry the memory of this one.
     fn hand_over(self) {
-        let Self { shared, origin, permit, transport, mut reader, input, at, outbound, session, .. } = self;
-        let (Some(transport), Some((session, inbox))) = (transport, session) else { return };
+        let Self { shared, origin, permit, transport, mut reader, input, at, mut outbound, session, .. } = self;
+        let (Some(transport), Some(begun)) = (transport, session) else { return };
         shared.metrics.log_ins.inc();
         shared.metrics.log_in_seconds.observe(origin.accepted.elapsed().as_secs_f64());
         reader.set_limits(shared.limits.stanza);
-        let ahead = input.get(at..).unwrap_or_default().to_vec();
+        let input = Unread::ahead(input.get(at..).unwrap_or_default().to_vec());
         let pace = shared.limits.bytes_rate.map(|rate| Box::new(Pace::new(rate)));
         let tasks = shared.tasks.clone();
-        let connection =
-            Connection { shared, transport, reader, session, inbox, outbound, permit, pace, stalled: None };
-        tasks.spawn(connection.run(ahead));
+        let (session, inbox, managed, claim) = match begun {
+            Begun::Bound(session, inbox) => (session, inbox, None, None),
+            Begun::Resumed(live) => {
+                let Live { session, inbox, managed, claim } = *live;
+                (session, inbox, Some(managed), Some(claim))
+            }
+        };
+        // §5: what the client has not acknowledged goes first.
+        for item in managed.iter().flat_map(|managed| managed.unacknowledged()) {
+            match item {
+                Item::Shared(envelope) => outbound.push_managed(Arc::clone(envelope)),
+                Item::Own(bytes) => outbound.own().extend_from_slice(bytes),
+            }
+        }
+        let connection = Connection {
+            shared,
+            transport,
+            reader,
+            session,
+            inbox,
+            outbound,
+            managed,
+            claim,
+            permit,
+            pace,
+            input,
+            stalled: None,
+            timer: Timer::default(),
+        };
+        tasks.spawn(connection.run());
     }
 
     async fn end(mut self, end: End) {
@@ -336,6 +408,12 @@ impl LogIn {
                 metrics.log_in_ended(LogInEnd::Gone);
                 true
             }
+            End::TooHigh(error) => {
+                metrics.log_in_ended(LogInEnd::StreamError);
+                nonza::write_handled_count_too_high(&error, self.outbound.own());
+                self.accept.close(self.outbound.own());
+                true
+            }
             End::Gone(error) => {
                 let error = error.as_ref().map(tracing::field::display);
                 debug!(address = %self.origin.address, error, "Client gone before log-in.");
@@ -348,11 +426,17 @@ impl LogIn {
                 false
             }
         };
-        if let Some((session, _)) = self.session.take() {
-            session.end().await;
+        let fetched = self.fetching.as_mut().and_then(Fetching::stop);
+        match self.session.take().or_else(|| fetched.map(Begun::Resumed)) {
+            Some(Begun::Bound(session, _)) => session.end().await,
+            Some(Begun::Resumed(live)) => {
+                let shared = Arc::clone(&self.shared);
+                self.shared.tasks.spawn(async move { live.wait(&shared).await });
+            }
+            None => {}
         }
         if heard && let Some(transport) = self.transport.take() {
-            say_last_words(transport, self.outbound, LAST_WORDS).await;
+            say_last_words(transport, &mut self.outbound, LAST_WORDS, drop).await;
         }
         self.shared.metrics.connections.dec();
     }

@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) received_bytes: IntCounter,
     pub(crate) slowed: IntCounter,
     pub(crate) write_timeouts: IntCounter,
+    pub(crate) resumed: IntCounter,
+    pub(crate) not_resumed: IntCounter,
 }
 
 impl Metrics {
@@ -97,6 +99,16 @@ impl Metrics {
                 registry,
                 "starling_c2s_write_timeouts_total",
                 "Connections cut because their client took nothing for too long.",
+            )?,
+            resumed: counter(
+                registry,
+                "starling_c2s_resumed_total",
+                "Sessions resumed on a new connection (XEP-0198).",
+            )?,
+            not_resumed: counter(
+                registry,
+                "starling_c2s_not_resumed_total",
+                "Sessions whose connection was cut, and that ended without being resumed.",
             )?,
         })
     }

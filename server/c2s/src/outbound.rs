@@ -15,14 +15,17 @@ use starling_stream::Transport;
 const GATHERED: usize = 32;
 
 enum Chunk {
+    /// A stanza that the client has once the socket took it.
     Shared(Arc<Envelope>),
+    /// A stanza that the client will acknowledge (XEP-0198): whoever waits for that has it as well.
+    Managed(Arc<Envelope>),
     Own(Vec<u8>),
 }
 
 impl Chunk {
     fn bytes(&self) -> &[u8] {
         match self {
-            Self::Shared(envelope) => &envelope.stanza,
+            Self::Shared(envelope) | Self::Managed(envelope) => &envelope.stanza,
             Self::Own(bytes) => bytes,
         }
     }
@@ -42,11 +45,20 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// Appends a stanza.
+    /// Appends a stanza; its owner is told when it is written.
     pub(crate) fn push(&mut self, envelope: Arc<Envelope>) {
+        self.append(Chunk::Shared(envelope));
+    }
+
+    /// Appends a stanza that the client will acknowledge.
+    pub(crate) fn push_managed(&mut self, envelope: Arc<Envelope>) {
+        self.append(Chunk::Managed(envelope));
+    }
+
+    fn append(&mut self, chunk: Chunk) {
         self.seal();
-        self.queued += envelope.stanza.len();
-        self.chunks.push_back(Chunk::Shared(envelope));
+        self.queued += chunk.bytes().len();
+        self.chunks.push_back(chunk);
     }
 
     /// Where our own bytes go.
@@ -75,24 +87,36 @@ impl Outbound {
         }
     }
 
-    /// Writes as much as the socket takes, many chunks at once. Returns how many bytes of stanzas have left, for the
-    /// inbox to make room, and whether nothing is left. Pending is `Ok((_, false))`, with the waker registered.
-    pub(crate) fn poll_write(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> io::Result<Written> {
+    /// Writes as much as the socket takes, many chunks at once, and hands each stanza of [`Outbound::push`] that is
+    /// wholly written to `taken`. `true`: nothing is left; else the waker is registered.
+    pub(crate) fn poll_write(
+        &mut self,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+        mut taken: impl FnMut(Arc<Envelope>),
+    ) -> io::Result<bool> {
         self.seal();
-        let mut done = Written { stanzas: 0, bytes: 0, all: false };
         while !self.chunks.is_empty() {
-            let written = match self.write_once(transport, cx) {
-                Poll::Pending => return Ok(done),
-                Poll::Ready(written) => written?,
-            };
-            self.advance(written, &mut done);
+            match self.write_once(transport, cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(written) => self.advance(written?, &mut taken),
+            }
         }
         self.release();
-        if let Poll::Ready(flushed) = transport.poll_flush(cx) {
-            flushed?;
-            done.all = true;
+        match transport.poll_flush(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(flushed) => flushed.map(|()| true),
         }
-        Ok(done)
+    }
+
+    /// The stanzas of [`Outbound::push`] that are not wholly written: nobody will say that the client has them.
+    pub(crate) fn unwritten(&mut self) -> impl Iterator<Item = Arc<Envelope>> + use<> {
+        self.queued = 0;
+        self.at = 0;
+        std::mem::take(&mut self.chunks).into_iter().filter_map(|chunk| match chunk {
+            Chunk::Shared(envelope) => Some(envelope),
+            Chunk::Managed(_) | Chunk::Own(_) => None,
+        })
     }
 
     fn write_once(&self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -108,21 +132,19 @@ impl Outbound {
         }
     }
 
-    /// Drops what is written, and counts the stanzas among it.
-    fn advance(&mut self, written: usize, done: &mut Written) {
+    /// Drops what is written.
+    fn advance(&mut self, written: usize, taken: &mut impl FnMut(Arc<Envelope>)) {
         self.at += written;
         while let Some(first) = self.chunks.front() {
             let size = first.bytes().len();
             if self.at < size {
                 break;
             }
-            if matches!(first, Chunk::Shared(_)) {
-                done.stanzas += 1;
-                done.bytes += size;
-            }
             self.at -= size;
             self.queued -= size;
-            self.chunks.pop_front();
+            if let Some(Chunk::Shared(envelope)) = self.chunks.pop_front() {
+                taken(envelope);
+            }
         }
     }
 
@@ -132,16 +154,6 @@ impl Outbound {
             self.chunks = VecDeque::new();
         }
     }
-}
-
-/// What [`Outbound::poll_write`] did.
-pub(crate) struct Written {
-    /// Stanzas that are wholly written.
-    pub(crate) stanzas: usize,
-    /// Their bytes.
-    pub(crate) bytes: usize,
-    /// Nothing waits any more.
-    pub(crate) all: bool,
 }
 
 #[cfg(test)]
@@ -168,9 +180,8 @@ mod tests {
     async fn write_all(outbound: &mut Outbound, transport: &mut Transport) -> usize {
         let mut bytes = 0;
         std::future::poll_fn(|cx| {
-            let written = outbound.poll_write(transport, cx).unwrap();
-            bytes += written.bytes;
-            if written.all { Poll::Ready(()) } else { Poll::Pending }
+            let all = outbound.poll_write(transport, cx, |envelope| bytes += envelope.stanza.len()).unwrap();
+            if all { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         bytes

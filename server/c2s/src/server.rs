@@ -11,7 +11,7 @@ use std::{
 use prometheus::Registry as MetricsRegistry;
 use starling_link::{Link, LocalLink};
 use starling_registry::Registry;
-use starling_session::Service;
+use starling_session::{Service, stream_features};
 use starling_store::Accounts;
 use starling_stream::{Certificates, Networks};
 use starling_xmpp::{
@@ -30,6 +30,7 @@ use crate::{
     listener::{Listener, REFUSED_AT_ONCE},
     metrics::Metrics,
     register::Registrations,
+    resumption::Resumable,
 };
 
 /// Why clients cannot be served.
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) certificates: Option<Certificates>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) service: Arc<Service>,
+    pub(crate) resumable: Arc<Resumable>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) password_checks: Arc<Semaphore>,
     pub(crate) registrations: Registrations,
@@ -84,6 +86,13 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+}
+
+/// The policy with the stream features that extension containers add after log-in.
+fn with_features_of(policy: Arc<AcceptPolicy>, service: &Service) -> Arc<AcceptPolicy> {
+    let mut policy = Arc::unwrap_or_clone(policy);
+    policy.more_features.push_str(&stream_features(service.extensions()));
+    Arc::new(policy)
 }
 
 /// The client connections of a process.
@@ -120,11 +129,12 @@ impl C2s {
             limits.failed_log_ins_per_account,
         );
         let shared = Shared {
-            policy: config.policy,
+            policy: with_features_of(config.policy, &service),
             trusted_proxies: config.trusted_proxies,
             certificates,
             accounts,
             service,
+            resumable: Arc::default(),
             gate: Arc::new(gate),
             password_checks: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             registrations: Registrations::new(limits.registrations_per_address),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use starling_c2s::{Config, Limits};
 use starling_link::Bounds;
-use starling_session::{Conflict, Policy};
+use starling_session::{Conflict, ExtensionOptions, Policy};
 use starling_settings::{Error, Limit, Problem, Settings};
 use starling_stream::{CertificateFiles, Networks};
 use starling_xmpp::{
@@ -29,7 +29,7 @@ pub(crate) struct Parts {
     mechanisms_without_tls: Vec<Mechanism>,
     max_attempts: u32,
     tls_required: bool,
-    registration: bool,
+    pub(crate) extensions: ExtensionOptions,
     limits: Limits,
 }
 
@@ -98,7 +98,9 @@ impl Parts {
             mechanisms_without_tls,
             max_attempts: settings.auth.max_attempts,
             tls_required: settings.c2s.starttls.required,
-            registration: settings.registration.enabled,
+            extensions: ExtensionOptions {
+                registration: settings.registration.enabled.then_some(settings.auth.iterations),
+            },
             limits: limits(settings),
         })
     }
@@ -114,7 +116,7 @@ impl Parts {
             fake_salt_key,
             fake_iterations: self.iterations,
             lang: "en".to_owned(),
-            registration: self.registration,
+            registration: self.extensions.registration.is_some(),
             more_features: String::new(),
         };
         Config {
@@ -136,6 +138,8 @@ fn policy(settings: &Settings) -> Policy {
             starling_settings::Conflict::Rename => Conflict::Rename,
         },
         resources_per_account: settings.session.resources_per_account as usize,
+        archive: settings.archive.enabled,
+        offline_messages: settings.session.offline_messages,
         queue: Bounds { stanzas: limits.queue_stanzas as usize, bytes: limits.queue_bytes as usize },
     }
 }
@@ -144,6 +148,7 @@ fn limits(settings: &Settings) -> Limits {
     let limits = &settings.c2s.limits;
     let rate = |Limit(rate): Limit, burst: u32| rate.map(|rate| (f64::from(rate), f64::from(burst)));
     Limits {
+        resume_seconds: settings.session.resume_seconds,
         authentication_time: Duration::from_secs(limits.authentication_time.into()),
         stanza_bytes_before_log_in: limits.stanza_bytes_before_login as usize,
         stanza: starling_xml::Limits {

@@ -13,7 +13,7 @@ use starling_link::LocalLink;
 use starling_registry::{InstanceId, MemoryRegistry};
 use starling_session::{Service, all_extensions, extension::Extensions};
 use starling_settings::Settings;
-use starling_store::{Accounts, SqliteStore, Store};
+use starling_store::{Accounts, JournalMetrics, Messages, SqliteStore, Store};
 use starling_stream::{CertificateFiles, Certificates};
 use starling_xmpp::{Random, SystemRandom};
 use tokio::net::TcpListener;
@@ -32,12 +32,15 @@ use crate::{
 
 /// For the helpers' tasks (HTTP, admin socket) to end once the clients are gone.
 const HELPERS_GRACE: Duration = Duration::from_secs(5);
+/// For what is to be written of messages once the sessions are gone.
+const JOURNAL_GRACE: Duration = Duration::from_secs(10);
 /// Bytes of the secret from which salts of accounts that do not exist are made.
 const FAKE_SALT_KEY: usize = 32;
 
 /// A running server.
 pub struct Server {
     c2s: Arc<C2s>,
+    service: Arc<Service>,
     store: Arc<SqliteStore>,
     certificates: Certificates,
     readiness: Readiness,
@@ -67,7 +70,7 @@ impl Server {
         let store = Arc::new(SqliteStore::open(&data.database()).await?);
         let certificates = certificates(&parts, &data, &tasks, &stop).await?;
         registry.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
-        let c2s = Arc::new(c2s(&parts, &store, &certificates, &registry).await?);
+        let (c2s, service) = c2s(&parts, &store, &certificates, &registry).await?;
         let mut addresses: Vec<_> =
             c2s.addresses().iter().map(|(role, address)| (role.as_str(), address.to_string())).collect();
         if let Some(address) = parts.http {
@@ -96,6 +99,7 @@ impl Server {
         guard.disarm();
         Ok(Self {
             c2s,
+            service,
             store,
             certificates,
             readiness,
@@ -124,7 +128,7 @@ impl Server {
         }
     }
 
-    /// Stops: no more clients, streams ended with what waits for them written, then helpers, then the store. Takes
+    /// Stops: no more clients, streams ended with what waits for them written, then helpers, the journal, the store. Takes
     /// `c2s.stop_grace` at most for the clients. `true`: everything ended by itself.
     pub async fn stop(self) -> bool {
         self.readiness.set(State::Draining);
@@ -132,6 +136,8 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         orderly &= tokio::time::timeout(HELPERS_GRACE, self.tasks.wait()).await.is_ok();
+        // What sessions left behind is written before the store closes.
+        orderly &= tokio::time::timeout(JOURNAL_GRACE, self.service.close()).await.is_ok();
         self.store.close().await;
         info!(orderly, "Stopped");
         orderly
@@ -189,7 +195,17 @@ fn renew(folder: PathBuf, domains: Vec<String>, mut at: SystemTime, tasks: &Task
     });
 }
 
-async fn c2s(parts: &Parts, store: &Arc<SqliteStore>, certificates: &Certificates, metrics: &Metrics) -> Result<C2s> {
+async fn c2s(
+    parts: &Parts,
+    store: &Arc<SqliteStore>,
+    certificates: &Certificates,
+    metrics: &Metrics,
+) -> Result<(Arc<C2s>, Arc<Service>)> {
+    // Whoever held these messages when the last run ended without a word holds them no more.
+    let recovered = store.recover().await?;
+    if recovered > 0 {
+        info!(recovered, "Messages that were on their way when the server ended wait for their recipients");
+    }
     let secret = store.secret("fake-salt-key", FAKE_SALT_KEY).await?;
     let mut fake_salt_key = [0; FAKE_SALT_KEY];
     fake_salt_key.copy_from_slice(&secret);
@@ -197,7 +213,8 @@ async fn c2s(parts: &Parts, store: &Arc<SqliteStore>, certificates: &Certificate
     SystemRandom.fill(&mut instance);
     let registry = Arc::new(MemoryRegistry::new());
     let link = Arc::new(LocalLink::new());
-    let extensions = Extensions::new(all_extensions()).map_err(|error| Error::Extension(error.to_string()))?;
+    let extensions =
+        Extensions::new(all_extensions(parts.extensions)).map_err(|error| Error::Extension(error.to_string()))?;
     let service = Service::new(starling_session::Parts {
         instance: InstanceId(u64::from_be_bytes(instance)),
         domains: parts.domains.clone(),
@@ -207,15 +224,17 @@ async fn c2s(parts: &Parts, store: &Arc<SqliteStore>, certificates: &Certificate
         store: store.clone(),
         extensions,
         metrics: starling_session::Metrics::new(metrics)?,
+        journal: JournalMetrics::new(metrics)?,
     });
+    let service = Arc::new(service);
     let accounts: Arc<dyn Accounts> = store.clone();
     let parts = starling_c2s::Parts {
         config: parts.c2s(fake_salt_key),
         certificates: Some(certificates.clone()),
         accounts,
-        service: Arc::new(service),
+        service: Arc::clone(&service),
         registry,
         link,
     };
-    Ok(C2s::bind(parts, metrics)?)
+    Ok((Arc::new(C2s::bind(parts, metrics)?), service))
 }

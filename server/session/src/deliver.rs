@@ -35,6 +35,8 @@ pub enum Decision {
     ToTakers,
     /// Deliver to every available resource, whatever its priority (presence).
     ToAvailable,
+    /// Keep for whoever of the account comes next.
+    Store,
     /// The server answers on behalf of the account, or says that it does not know the request.
     OnBehalf,
     /// The sender gets this error.
@@ -55,7 +57,7 @@ pub enum Silence {
 /// RFC 6121 §8.5. Presence subscriptions (§3) never come here: they act on rosters.
 #[must_use]
 pub fn decide(recipients: Recipients, kind: Kind) -> Decision {
-    use Decision::{Drop, OnBehalf, Refuse, ToAvailable, ToResource, ToTakers};
+    use Decision::{Drop, OnBehalf, Refuse, Store, ToAvailable, ToResource, ToTakers};
     use Recipients::{BareNone, BareTakers, FullMatch, FullNoMatch};
     const UNAVAILABLE: Decision = Refuse(Condition::ServiceUnavailable);
     const NOBODY_WAITS: Decision = Drop(Silence::NobodyWaits);
@@ -68,7 +70,8 @@ pub fn decide(recipients: Recipients, kind: Kind) -> Decision {
             // §8.5.2.1.1, §8.5.2.2.1, §8.5.3.2.1, §8.5.1
             (BareTakers, MessageType::Normal | MessageType::Chat | MessageType::Headline) => ToTakers,
             (FullNoMatch { takers: true }, MessageType::Chat) => ToTakers,
-            (FullNoMatch { .. } | BareNone, MessageType::Normal | MessageType::Chat) => UNAVAILABLE,
+            (FullNoMatch { takers: false } | BareNone, MessageType::Chat) | (BareNone, MessageType::Normal) => Store,
+            (FullNoMatch { .. }, MessageType::Normal) => UNAVAILABLE,
             (FullNoMatch { .. } | BareTakers | BareNone, MessageType::Groupchat) => UNAVAILABLE,
             (FullNoMatch { .. } | BareNone, MessageType::Headline) => UNATTENDED,
             (FullNoMatch { .. } | BareTakers | BareNone, MessageType::Error) => NOBODY_WAITS,
@@ -123,6 +126,7 @@ mod tests {
                 Decision::ToResource => 'D',
                 Decision::ToTakers => 'M',
                 Decision::ToAvailable => 'A',
+                Decision::Store => 'O',
                 Decision::OnBehalf => 'B',
                 Decision::Refuse(_) => 'E',
                 Decision::Drop(_) => 'S',
@@ -134,8 +138,8 @@ mod tests {
     #[test]
     fn rfc6121_8_5_4_every_cell_of_the_table() {
         let table = [
-            (Kind::Message(MessageType::Normal), "DEEME"),
-            (Kind::Message(MessageType::Chat), "DMEME"),
+            (Kind::Message(MessageType::Normal), "DEEMO"),
+            (Kind::Message(MessageType::Chat), "DMOMO"),
             (Kind::Message(MessageType::Groupchat), "DEEEE"),
             (Kind::Message(MessageType::Headline), "DSSMS"),
             (Kind::Message(MessageType::Error), "DSSSS"),

@@ -14,13 +14,20 @@ pub mod copies;
 pub mod deliver;
 pub mod extension;
 mod extensions;
+mod keeping;
+mod ledger;
+mod message;
 mod metrics;
+mod offline;
 mod presence;
+pub mod privacy;
+mod safety;
 mod service;
 mod session;
+mod stamp;
 
 pub use crate::{
-    extensions::all as all_extensions,
+    extensions::{Options as ExtensionOptions, all as all_extensions, stream_features},
     metrics::{Fate, Metrics},
     service::{Conflict, Parts, Policy, Service},
     session::{Session, Step},

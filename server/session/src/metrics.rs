@@ -10,6 +10,8 @@ use crate::deliver::Silence;
 pub enum Fate {
     /// In the queue of at least one recipient.
     Delivered,
+    /// Kept for its recipient, who was not there.
+    Stored,
     /// Taken by the server, which answered it or acted on it.
     Answered,
     /// Sent back as an error.
@@ -25,8 +27,9 @@ pub enum Fate {
 }
 
 impl Fate {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Delivered, "delivered"),
+        (Self::Stored, "stored"),
         (Self::Answered, "answered"),
         (Self::Refused, "refused"),
         (Self::StreamEnded, "stream_ended"),
@@ -59,6 +62,8 @@ pub struct Metrics {
     pub bound: IntCounter,
     /// Sessions that lost their resource to a newer one.
     pub replaced: IntCounter,
+    /// Messages whose senders were told that they could not be kept.
+    pub not_kept: IntCounter,
 }
 
 impl Metrics {
@@ -84,6 +89,11 @@ impl Metrics {
             "starling_sessions_replaced_total",
             "Sessions that lost their resource to a newer session (RFC 6120 section 7.7.2.2).",
         )?;
+        let not_kept = IntCounter::new(
+            "starling_messages_not_kept_total",
+            "Messages that the database did not take in time; their senders got an error.",
+        )?;
+        registry.register(Box::new(not_kept.clone()))?;
         registry.register(Box::new(received.clone()))?;
         registry.register(Box::new(fates.clone()))?;
         registry.register(Box::new(sessions.clone()))?;
@@ -95,6 +105,7 @@ impl Metrics {
             sessions,
             bound,
             replaced,
+            not_kept,
         })
     }
 

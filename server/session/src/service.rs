@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use starling_link::{Bounds, Inbox, Link};
 use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
-use starling_store::Store;
+use starling_store::{
+    Store,
+    journal::{Journal, JournalConfig, JournalMetrics},
+    messages::{MessageId, Messages},
+};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError, StreamCondition},
     jid::{BareJid, FullJid, ResourcePart},
@@ -13,7 +17,14 @@ use starling_xmpp::{
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use crate::{Metrics, Session, extension::Extensions};
+use crate::{
+    Metrics, Session,
+    copies::Recent,
+    extension::Extensions,
+    keeping::{Ids, Keeper, Kept},
+    offline::Waiting,
+    privacy,
+};
 
 /// What happens when a client asks for a resource that is bound already (RFC 6120 §7.7.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +45,13 @@ pub struct Policy {
     /// Resources that one account may have bound at once; one more is refused with `resource-constraint`
     /// (RFC 6120 §7.6.2.1).
     pub resources_per_account: usize,
-    /// What may wait for one client. A stanza that no longer fits is refused to its sender with `resource-constraint`.
+    /// What may wait for one client. A message that no longer fits waits in the store; what is not kept is refused to its
+    /// sender with `resource-constraint`.
     pub queue: Bounds,
+    /// Whether messages stay in the archives of sender and recipient.
+    pub archive: bool,
+    /// Messages that may wait for one account; one more is refused with `resource-constraint`.
+    pub offline_messages: u32,
 }
 
 /// What all sessions of a process share.
@@ -49,6 +65,11 @@ pub struct Service {
     extensions: Extensions,
     metrics: Metrics,
     tasks: TaskTracker,
+    ids: Ids,
+    journal: Journal<Kept>,
+    waiting: Waiting,
+    recent: Recent,
+    privacy: privacy::Cache,
 }
 
 /// What a [`Service`] stands on.
@@ -69,15 +90,42 @@ pub struct Parts {
     pub extensions: Extensions,
     /// What is counted.
     pub metrics: Metrics,
+    /// What the journal counts.
+    pub journal: JournalMetrics,
 }
 
 impl Service {
-    /// Makes the rules of a process.
+    /// Makes the rules of a process, and starts its journal: to be called within a runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { instance, domains, policy, registry, link, store, extensions, metrics } = parts;
+        let Parts { instance, domains, policy, registry, link, store, extensions, metrics, journal } = parts;
         let tasks = TaskTracker::new();
-        Self { instance, domains, policy, registry, link, store, extensions, metrics, tasks }
+        let keeper = Keeper { registry: Arc::clone(&registry), link: Arc::clone(&link), tasks: tasks.clone() };
+        let messages: Arc<dyn Messages> = Arc::clone(&store) as _;
+        let journal = Journal::start(messages, Arc::new(keeper), JournalConfig::default(), &tasks, journal);
+        Self {
+            instance,
+            domains,
+            policy,
+            registry,
+            link,
+            store,
+            extensions,
+            metrics,
+            tasks,
+            ids: Ids::new(instance),
+            journal,
+            waiting: Waiting::new(policy.offline_messages),
+            recent: Recent::default(),
+            privacy: privacy::Cache::default(),
+        }
+    }
+
+    /// Ends what runs behind the sessions, which have ended: what is to be kept is written, or given up after a while.
+    pub async fn close(&self) {
+        self.journal.close();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// What must last.
@@ -108,6 +156,36 @@ impl Service {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Who may not talk to whom.
+    #[must_use]
+    pub const fn privacy(&self) -> &privacy::Cache {
+        &self.privacy
+    }
+
+    /// Which messages were copied lately.
+    pub(crate) const fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// How many messages wait for whom.
+    pub(crate) const fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// Whether messages stay in the archives.
+    pub(crate) const fn archives(&self) -> bool {
+        self.policy.archive
+    }
+
+    pub(crate) fn next_id(&self) -> MessageId {
+        self.ids.next()
+    }
+
+    /// Hands a change to the journal. `Err`: it is full; only what may fail is refused.
+    pub(crate) fn keep(&self, kept: Kept) -> Result<(), Kept> {
+        self.journal.push(kept)
     }
 
     /// Who is where.

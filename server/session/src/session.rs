@@ -5,12 +5,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use minidom::Element;
 use starling_link::{Envelope, Outcome};
 use starling_registry::{SessionId, SessionRecord, Sessions};
-use starling_xml::{RawElement, Writer, restamp};
+use starling_xml::{RawElement, Writer};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError, StreamCondition, StreamError},
     jid::{AddressCache, FullJid, Jid, bare_str},
     ns,
-    stanza::{IqType, Kind, Malformed, MessageType, Refusal, Stanza, write_reply_header},
+    stanza::{IqType, Kind, Malformed, MessageType, PresenceType, Refusal, Stanza, write_reply_header},
 };
 use tracing::warn;
 
@@ -18,18 +18,25 @@ use crate::{
     Fate, Service,
     deliver::{Decision, Recipients, decide},
     extension::{Answer, Ended, Request, Scope, Seen, Verdict},
+    ledger::Ledger,
     presence,
+    privacy::{self, Check},
+    stamp,
 };
 
 /// A bound resource. The connection feeds it with [`Session::handle`] and ends it with [`Session::end`].
 pub struct Session {
     pub(crate) service: Arc<Service>,
     pub(crate) full: FullJid,
+    /// The bare JID of it.
+    pub(crate) account: Arc<str>,
     pub(crate) id: SessionId,
     /// `xml:lang` of the client's stream, for stanzas that have none of their own (RFC 6120 §8.1.5).
     pub(crate) lang: Option<Box<str>>,
     /// The priority of the presence it sent last; `None`: unavailable.
     pub(crate) priority: Option<i8>,
+    /// What it sent and what of it is safe.
+    pub(crate) ledger: Ledger,
     addresses: AddressCache,
 }
 
@@ -55,13 +62,28 @@ enum Place {
 
 impl Session {
     pub(crate) fn new(service: Arc<Service>, full: FullJid, id: SessionId) -> Self {
-        Self { service, full, id, lang: None, priority: None, addresses: AddressCache::default() }
+        let account = bare_str(&full).into();
+        Self {
+            service,
+            full,
+            account,
+            id,
+            lang: None,
+            priority: None,
+            ledger: Ledger::default(),
+            addresses: AddressCache::default(),
+        }
     }
 
     /// The full JID that is bound.
     #[must_use]
     pub const fn full(&self) -> &FullJid {
         &self.full
+    }
+
+    /// Whether it takes messages to the bare JID (RFC 6121 §8.5.2.1.1).
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.priority.is_some_and(|priority| priority >= 0)
     }
 
     /// Sets the language of the client's stream (RFC 6120 §4.7.4).
@@ -82,6 +104,7 @@ impl Session {
             Err(Malformed::NotAStanza)
         };
         let this: &'s mut Self = self;
+        this.ledger.handled();
         let metrics = this.service.metrics();
         let stanza = match parsed {
             Ok(stanza) => stanza,
@@ -134,6 +157,10 @@ impl Session {
                 // §10.3.2: presence without `to` is for those who are subscribed; with `to` it is for that address.
                 if stanza.to.is_none() {
                     self.service.extensions().presence(&self.seen(&stanza));
+                    if presence == PresenceType::Available && !self.takes_messages() {
+                        // Kept messages go to the store from now on, until those that wait there have been fetched.
+                        self.service.link().poke(&self.full, self.id);
+                    }
                 }
                 match (stanza.to.is_some(), place) {
                     (true, Place::Elsewhere | Place::Server) => self.unreachable(&stanza, out),
@@ -150,6 +177,7 @@ impl Session {
                 Fate::Answered
             }
             (_, Place::Server | Place::Elsewhere) => self.unreachable(&stanza, out),
+            (Kind::Message(_), Place::OwnAccount | Place::Account) => return Ok(self.message(stanza, out)),
             (_, Place::OwnAccount | Place::Account) => return Ok(self.to_account(stanza, out)),
         };
         self.service.metrics().ended(Some(kind), fate);
@@ -178,8 +206,54 @@ impl Session {
         }
     }
 
+    /// XEP-0191 §3.3: the client's own lists hold it back.
+    pub(crate) fn deny_out(&self, stanza: &Stanza<'_>, blocked: bool, out: &mut Vec<u8>) -> Fate {
+        if privacy::refuse_out(&stanza.raw, self.full.as_str(), blocked, out) {
+            Fate::Refused
+        } else {
+            Fate::DroppedNobodyWaits
+        }
+    }
+
     /// RFC 6121 §8.5: a stanza for an account of this server, by its bare JID or one of its full JIDs.
     fn to_account<'s>(&'s self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Step<'s> {
+        let Some(to) = &stanza.to else { return self.to_allowed(stanza, out) };
+        let denied = match privacy::check(&self.service, &self.full, to, stanza.kind) {
+            // What is for the bare JID is answered by the server, which has no list of its own.
+            Check::Allow | Check::Each { .. } => return self.to_allowed(stanza, out),
+            Check::DenyOut { blocked } => self.deny_out(&stanza, blocked, out),
+            Check::DenyIn => self.deny_in(&stanza, out),
+            Check::Load(accounts) => {
+                return Step::Wait(Box::pin(async move {
+                    match privacy::prepare(&self.service, &accounts).await {
+                        Ok(()) => {
+                            if let Step::Wait(more) = self.to_account(stanza, out) {
+                                more.await;
+                            }
+                        }
+                        Err(error) => {
+                            warn!(%error, "No privacy lists.");
+                            let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
+                            let fate = self.refuse(&stanza, error, out);
+                            self.service.metrics().ended(Some(stanza.kind), fate);
+                        }
+                    }
+                }));
+            }
+        };
+        self.service.metrics().ended(Some(stanza.kind), denied);
+        Step::Done
+    }
+
+    /// XEP-0191 §3.3: the recipient's lists keep it out. It looks as if nobody were there.
+    fn deny_in(&self, stanza: &Stanza<'_>, out: &mut Vec<u8>) -> Fate {
+        match stanza.kind {
+            Kind::Iq(IqType::Get | IqType::Set) => self.refuse(stanza, Condition::ServiceUnavailable.into(), out),
+            _ => Fate::DroppedNobodyWaits,
+        }
+    }
+
+    fn to_allowed<'s>(&'s self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Step<'s> {
         // Without `to`, a message is for the sender's own account (RFC 6120 §10.3.1).
         let is_full = stanza.to.as_ref().is_some_and(Jid::is_full);
         let envelope = self.envelope(&stanza);
@@ -236,7 +310,7 @@ impl Session {
         };
         let fate = match decide(recipients, stanza.kind) {
             // A full JID that is bound was served before the look-up.
-            Decision::ToResource | Decision::ToTakers => {
+            Decision::ToResource | Decision::ToTakers | Decision::Store => {
                 let targets = sessions.iter().filter(|record| record.takes_messages());
                 self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
             }
@@ -288,13 +362,8 @@ impl Session {
     /// The stanza as it goes to others: stamped with the full JID (RFC 6120 §8.1.2.1) and, if it has none, with the
     /// stream's language (§8.1.5). Encoded once, however many receive it.
     pub(crate) fn envelope(&self, stanza: &Stanza<'_>) -> Arc<Envelope> {
-        let raw = &stanza.raw;
-        let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + 48);
-        let from = ("from", Some(self.full.as_str()));
-        match self.lang.as_deref() {
-            Some(lang) if raw.lang().is_none() => restamp(raw, &[from, ("xml:lang", Some(lang))], &mut bytes),
-            _ => restamp(raw, &[from], &mut bytes),
-        }
+        let mut bytes = Vec::with_capacity(stanza.raw.as_str().len() + self.full.as_str().len() + 48);
+        stamp::stamp(&stanza.raw, self.full.as_str(), self.lang.as_deref(), &mut bytes);
         let from = Jid::from(self.full.clone());
         Arc::new(Envelope::new(stanza.to.clone(), from, stanza.kind, bytes))
     }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub c2s: C2s,
     /// Sessions.
     pub session: Session,
+    /// The archive of messages.
+    pub archive: Archive,
     /// In-band registration (XEP-0077).
     pub registration: Registration,
 }
@@ -45,6 +47,7 @@ impl Default for Settings {
             auth: Auth::default(),
             c2s: C2s::default(),
             session: Session::default(),
+            archive: Archive::default(),
             registration: Registration::default(),
         }
     }
@@ -285,11 +288,31 @@ pub struct Session {
     pub conflict: Conflict,
     /// Resources of one account at a time.
     pub resources_per_account: u32,
+    /// Seconds in which a client whose connection was cut can resume its session (XEP-0198). 0: it cannot.
+    pub resume_seconds: u32,
+    /// Messages that wait for one account while nobody is there to take them; a sender is told `resource-constraint` for
+    /// more.
+    pub offline_messages: u32,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { conflict: Conflict::Replace, resources_per_account: 16 }
+        Self { conflict: Conflict::Replace, resources_per_account: 16, resume_seconds: 300, offline_messages: 1_000 }
+    }
+}
+
+/// The archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// Whether messages stay in the database for both sides after they were delivered. Without it, only those are there
+    /// that wait for their recipient.
+    pub enabled: bool,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

@@ -1,0 +1,217 @@
+//! Stream management of one session (XEP-0198): what was sent and not acknowledged, what was received, when to say so.
+//!
+//! ```text
+//!   stanzas out ──► acks::Outbound: kept until <a h/>  ──► acknowledged: Service::acknowledged
+//!   stanzas in  ──► acks::Inbound: received · safe (the session's ledger) · recorded · announced <a h/>
+//!                   └ fingerprints of what is not safe: sent again after a resumption, it is not handled twice
+//! ```
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
+
+use starling_link::{Envelope, Inbox};
+use starling_session::Service;
+use starling_xml::{Limits, Scope};
+use starling_xmpp::acks::{Ask, Inbound, Next, Outbound, TooHigh, nonza};
+
+/// Our own answers (not from the inbox, whose bounds hold for what came through it) that a client may leave
+/// unacknowledged. One that leaves more does not manage its stream.
+const OWN_UNACKNOWLEDGED: usize = 4096;
+
+/// What was sent.
+pub(crate) enum Item {
+    /// A stanza that others may have been sent as well.
+    Shared(Arc<Envelope>),
+    /// An answer of the server.
+    Own(Box<[u8]>),
+}
+
+/// See the module.
+pub(crate) struct Managed {
+    /// By which the session is resumed; `None`: it cannot be.
+    pub(crate) id: Option<u128>,
+    inbound: Inbound,
+    outbound: Outbound<Item>,
+    /// Of `outbound`, those that are [`Item::Own`].
+    own: usize,
+    /// The session's count when it began to be managed.
+    base: u64,
+    /// Fingerprints of the stanzas that were handled and are not safe, oldest first.
+    fingerprints: VecDeque<u64>,
+    /// Of them, those that the client was told to send again.
+    repeats: VecDeque<u64>,
+}
+
+/// What a stanza that comes in is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// To be handled.
+    New,
+    /// It was handled before the stream was resumed.
+    Repeated,
+}
+
+impl Managed {
+    /// `handled`: the session's count.
+    pub(crate) fn new(id: Option<u128>, handled: u64) -> Self {
+        Self {
+            id,
+            inbound: Inbound::new(),
+            outbound: Outbound::new(),
+            own: 0,
+            base: handled,
+            fingerprints: VecDeque::new(),
+            repeats: VecDeque::new(),
+        }
+    }
+
+    /// Counts a stanza that the client sent.
+    pub(crate) fn received(&mut self, stanza: &str) -> Incoming {
+        self.inbound.received();
+        if self.id.is_none() {
+            return Incoming::New;
+        }
+        let fingerprint = fingerprint(stanza);
+        if let Some(repeated) = self.repeats.pop_front() {
+            if repeated == fingerprint {
+                return Incoming::Repeated;
+            }
+            // It did not send again what it was told to: nothing after it can be taken for a repetition, and what it
+            // keeps to itself has no number any more.
+            self.base = self.base.wrapping_add(self.repeats.len() as u64 + 1);
+            self.repeats.clear();
+        }
+        self.fingerprints.push_back(fingerprint);
+        Incoming::New
+    }
+
+    /// The session's ledger says that everything up to `safe` is.
+    pub(crate) fn safe(&mut self, safe: u64) {
+        // Modulo 2^32, as everything here.
+        self.inbound.safe(safe.wrapping_sub(self.base) as u32);
+        let not_safe = self.inbound.unsafe_count() as usize + self.repeats.len();
+        let surplus = self.fingerprints.len().saturating_sub(not_safe);
+        self.fingerprints.drain(..surplus);
+        if self.fingerprints.is_empty() && self.fingerprints.capacity() > 64 {
+            self.fingerprints = VecDeque::new();
+        }
+    }
+
+    /// `<r/>` came.
+    pub(crate) fn requested(&mut self, now: Instant) {
+        self.inbound.requested(now);
+    }
+
+    /// Writes what is due: answers to the client and questions. When to ask again, if nothing happens before.
+    pub(crate) fn write(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Instant> {
+        let answer = loop {
+            match self.inbound.next(now) {
+                // The record of a session of this process is the session itself.
+                Next::Record(h) => self.inbound.recorded(h),
+                Next::Announce(h) => nonza::write_answer(h, out),
+                Next::Wait(until) => break until,
+            }
+        };
+        let ask = match self.outbound.should_ask(now) {
+            Ask::Now => {
+                nonza::write_request(out);
+                None
+            }
+            Ask::Wait(until) => until,
+        };
+        [answer, ask].into_iter().flatten().min()
+    }
+
+    /// A stanza goes out.
+    pub(crate) fn sent(&mut self, envelope: Arc<Envelope>) {
+        let bytes = envelope.stanza.len();
+        self.outbound.sent(Item::Shared(envelope), bytes);
+    }
+
+    /// Answers of the server go out, any number of stanzas.
+    pub(crate) fn sent_own(&mut self, bytes: &[u8]) {
+        for stanza in stanzas(bytes) {
+            let length = stanza.len();
+            self.own += 1;
+            self.outbound.sent(Item::Own(stanza), length);
+        }
+    }
+
+    /// What was sent has been put before the socket. `urgent`: its sender waits for the acknowledgement.
+    pub(crate) fn wrote(&mut self, urgent: bool, now: Instant) {
+        self.outbound.wrote(urgent, now);
+    }
+
+    /// Whether the client leaves too much unacknowledged.
+    pub(crate) const fn is_overdrawn(&self) -> bool {
+        self.own > OWN_UNACKNOWLEDGED
+    }
+
+    /// `<a h/>` came, or the `h` of `<resume/>`.
+    pub(crate) fn acknowledged(&mut self, h: u32, service: &Service, inbox: &Inbox) -> Result<(), TooHigh> {
+        let (mut stanzas, mut bytes, mut own) = (0, 0, 0);
+        let result = self.outbound.acknowledge(h, |item| match item {
+            Item::Shared(envelope) => {
+                stanzas += 1;
+                bytes += envelope.stanza.len();
+                service.acknowledged(&envelope);
+            }
+            Item::Own(_) => own += 1,
+        });
+        self.own -= own;
+        if stanzas > 0 {
+            inbox.left(stanzas, bytes);
+        }
+        result
+    }
+
+    /// The stream is resumed: the `h` for `<resumed/>`, everything up to `safe` being so. What is written next is
+    /// [`Managed::unacknowledged`].
+    pub(crate) fn resumed(&mut self, safe: u64) -> u32 {
+        self.safe(safe);
+        self.inbound.recorded(self.inbound.safe_count());
+        let h = self.inbound.resumed();
+        // All that was received and is not safe is to come again, and was handled already.
+        self.repeats = self.fingerprints.clone();
+        self.outbound.resumed();
+        h
+    }
+
+    /// What the client has not acknowledged, oldest first.
+    pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &Item> {
+        self.outbound.unacknowledged()
+    }
+
+    /// How many of the client's stanzas are safe, for `<failed/>` after the session's end.
+    pub(crate) const fn safe_count(&self) -> u32 {
+        self.inbound.safe_count()
+    }
+
+    /// The session is over: what the client has not acknowledged.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + use<> {
+        self.own = 0;
+        self.outbound.drain()
+    }
+}
+
+fn fingerprint(stanza: &str) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one(stanza)
+}
+
+/// Our own answers, one by one.
+fn stanzas(bytes: &[u8]) -> Vec<Box<[u8]>> {
+    const OPEN: &str = "<own xmlns='jabber:client'>";
+    const CLOSE: &str = "</own>";
+    let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
+    let wrapped = [OPEN, text, CLOSE].concat();
+    let limits = Limits { stanza_bytes: usize::MAX, depth: usize::MAX, attributes: usize::MAX };
+    match starling_xml::parse(&wrapped, &Scope::client(), limits) {
+        Ok(own) => own.as_raw().children().map(|child| child.as_str().as_bytes().into()).collect(),
+        Err(_) => vec![bytes.into()],
+    }
+}

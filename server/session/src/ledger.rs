@@ -1,0 +1,220 @@
+//! What a session's client sent and what of it is not safe yet: the entry's side of *acknowledged means safe*.
+//!
+//! ```text
+//!  handled(n) ─► held (a kept message) ─► journaled ─► safe ─► counted: `safe()` is n of the last before the first unsafe
+//!                   │ archive off: the recipient's acknowledgement makes it safe; after a second a row does
+//!                   └ the journal is full: tried again; after five seconds the sender is told
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use starling_link::{Entry, Envelope, Tracking};
+use starling_xmpp::jid::bare_str;
+
+/// Stanzas of one session that may be unsafe before it is no longer read.
+pub(crate) const UNSAFE_STANZAS: usize = 256;
+/// Their bytes, likewise.
+pub(crate) const UNSAFE_BYTES: usize = 1 << 20;
+/// How long a session is not read for that; then kept messages are refused (`resource-constraint`, type wait), until
+/// there is room again.
+pub(crate) const PAUSE: Duration = Duration::from_secs(5);
+/// Without an archive: how long a message waits for its recipient's acknowledgement before it gets a row.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(1);
+/// A journal that is full is tried again after this, and given up after [`PAUSE`].
+const FULL_JOURNAL: Duration = Duration::from_millis(100);
+
+/// A kept message that is not known to be safe.
+#[derive(Debug)]
+struct Held {
+    /// Which of the session's stanzas it was.
+    number: u64,
+    envelope: Arc<Envelope>,
+    since: Instant,
+    /// When it goes to the journal if it is not safe by then; `None`: it has.
+    journal_at: Option<Instant>,
+    /// It was meant for the store, not for a session.
+    diverted: bool,
+}
+
+impl Held {
+    fn tracking(&self) -> Option<&Tracking> {
+        self.envelope.tracking.as_ref()
+    }
+
+    fn is_safe(&self) -> bool {
+        self.tracking().is_none_or(Tracking::is_safe)
+    }
+}
+
+/// How a message enters the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Journaled {
+    /// Its rows are with the journal.
+    Yes,
+    /// It needs none unless its recipient's client is slow to acknowledge it.
+    IfUnacknowledged,
+    /// The journal is full.
+    Refused,
+}
+
+/// What the ledger asks for.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// Push its rows, and say by [`Ledger::journaled`] whether the journal took them.
+    Journal(Arc<Envelope>),
+    /// It could not be kept: tell its sender. It counts as safe then.
+    Failed(Arc<Envelope>),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    held: VecDeque<Held>,
+    bytes: usize,
+    handled: u64,
+    /// How many of `held` were diverted.
+    diverted: usize,
+    /// How many of them are not with the journal.
+    unjournaled: usize,
+    entry: Arc<Entry>,
+    full_since: Option<Instant>,
+}
+
+impl Ledger {
+    /// Counts a stanza.
+    pub(crate) const fn handled(&mut self) {
+        self.handled += 1;
+    }
+
+    /// Stanzas counted.
+    pub(crate) const fn count(&self) -> u64 {
+        self.handled
+    }
+
+    /// The number of the last stanza before the first that is not safe.
+    pub(crate) fn safe(&self) -> u64 {
+        self.held.front().map_or(self.handled, |first| first.number - 1)
+    }
+
+    /// Who is woken when a message of this session becomes safe, or cannot be kept.
+    pub(crate) const fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Holds a kept message, which belongs to the stanza that was counted last.
+    pub(crate) fn hold(&mut self, envelope: Arc<Envelope>, journaled: Journaled, diverted: bool, now: Instant) {
+        let journal_at = match journaled {
+            Journaled::Yes => None,
+            Journaled::IfUnacknowledged => Some(now + UNACKNOWLEDGED),
+            Journaled::Refused => Some(now + FULL_JOURNAL),
+        };
+        self.bytes += envelope.stanza.len();
+        self.diverted += usize::from(diverted);
+        self.unjournaled += usize::from(journal_at.is_some());
+        self.held.push_back(Held { number: self.handled, envelope, since: now, journal_at, diverted });
+    }
+
+    /// Whether an earlier message for `account` is still on its way to the store: a later one must not overtake it.
+    pub(crate) fn has_diverted(&self, account: &str) -> bool {
+        self.diverted > 0
+            && self.held.iter().any(|held| held.diverted && to(&held.envelope) == account && !held.is_safe())
+    }
+
+    /// Lets go what is safe; what is to be done next, if anything is. To be called until it says `None`.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Due> {
+        while let Some(first) = self.held.front() {
+            if first.is_safe() {
+                self.pop();
+            } else if first.tracking().is_some_and(Tracking::is_failed) || first.is_given_up(now) {
+                return self.pop().map(|held| Due::Failed(held.envelope));
+            } else {
+                break;
+            }
+        }
+        if self.unjournaled == 0 {
+            return None;
+        }
+        let due = |held: &&mut Held| held.journal_at.is_some_and(|at| at <= now) && !held.is_safe();
+        let held = self.held.iter_mut().find(due)?;
+        // Tried again then, unless `journaled` says that it was taken.
+        held.journal_at = Some(now + FULL_JOURNAL);
+        Some(Due::Journal(Arc::clone(&held.envelope)))
+    }
+
+    /// The journal took it.
+    pub(crate) fn journaled(&mut self, envelope: &Arc<Envelope>) {
+        if let Some(held) = self.held.iter_mut().find(|held| Arc::ptr_eq(&held.envelope, envelope)) {
+            self.unjournaled -= usize::from(held.journal_at.take().is_some());
+        }
+    }
+
+    fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.bytes -= held.envelope.stanza.len();
+        self.diverted -= usize::from(held.diverted);
+        self.unjournaled -= usize::from(held.journal_at.is_some());
+        if self.held.is_empty() && self.held.capacity() > 32 {
+            self.held = VecDeque::new();
+        }
+        Some(held)
+    }
+
+    /// When [`Ledger::next`] has something to do, if nobody wakes it before.
+    pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
+        // The oldest is due first, give or take one try of the journal.
+        let journal = (self.unjournaled > 0).then(|| self.held.iter().find_map(|held| held.journal_at)).flatten();
+        let pause = self.full_since.map(|since| since + PAUSE);
+        [journal, pause].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    /// Whether nothing was said of the oldest that is held.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.front().is_none_or(|first| !first.is_safe() && !first.tracking().is_some_and(Tracking::is_failed))
+    }
+
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.held.len() >= UNSAFE_STANZAS || self.bytes >= UNSAFE_BYTES
+    }
+
+    /// Whether the client is not to be read for now.
+    pub(crate) fn is_paused(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        if !self.is_over() {
+            self.full_since = None;
+            return false;
+        }
+        let now = now();
+        now < *self.full_since.get_or_insert(now) + PAUSE
+    }
+
+    /// Whether one more kept message is to be refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.is_over()
+    }
+
+    /// Registers whom to wake when something was said of a message.
+    pub(crate) fn register(&self, waker: &Waker) {
+        if !self.held.is_empty() {
+            self.entry.register(waker);
+        }
+    }
+}
+
+impl Held {
+    fn is_given_up(&self, now: Instant) -> bool {
+        self.journal_at.is_some() && now >= self.since + PAUSE
+    }
+}
+
+fn to(envelope: &Envelope) -> &str {
+    bare_str(envelope.to.as_ref().unwrap_or(&envelope.from))
+}

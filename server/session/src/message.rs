@@ -1,0 +1,349 @@
+//! The path of a message from a client to an account of this server.
+//!
+//! ```text
+//!  blocked? ─► who is there (registry) ─► RFC 6121 §8.5 (deliver) ─► id, stamp ─► sessions, or pending in the store
+//!                                                                       └─► copies (XEP-0280) · rows · ledger
+//! ```
+//!
+//! Nothing here waits where everything that has to be known is in memory. Where it is not, [`Need`] says what to ask for,
+//! and the message is tried again.
+
+use std::{sync::Arc, time::Instant};
+
+use smallvec::SmallVec;
+use starling_link::{Envelope, Outcome, Settled, Tracking};
+use starling_registry::{SessionRecord, Sessions};
+use starling_xmpp::{
+    error::{Condition, ErrorType, StanzaError},
+    jid::{BareJid, Jid, bare_str},
+    stanza::{Kind, MessageType, Stanza},
+};
+use tracing::warn;
+
+use crate::{
+    Fate, Service, Session, Step,
+    copies::{self, Direction, Facts, Keep, Original, Recipient},
+    deliver::{Decision, Recipients, decide},
+    keeping::{Kept, KeptChange, settling},
+    ledger::Journaled,
+    offline::Admission,
+    privacy::{self, Check},
+    stamp,
+};
+
+/// What has to be known before a message can be delivered.
+enum Need {
+    /// The privacy lists of these accounts.
+    Lists(Vec<BareJid>),
+    /// The sessions of the recipient.
+    Sessions,
+    /// Whether the recipient exists, and how many messages wait for it.
+    Account,
+}
+
+/// What was asked for on behalf of one message.
+#[derive(Default)]
+struct Known {
+    sessions: Option<Sessions>,
+    exists: Option<bool>,
+}
+
+impl Session {
+    /// Handles a message to an account of this server, the sender's own among them.
+    pub(crate) fn message<'s>(&'s mut self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Step<'s> {
+        match self.try_message(&stanza, &Known::default(), out) {
+            Ok(fate) => {
+                self.service.metrics().ended(Some(stanza.kind), fate);
+                Step::Done
+            }
+            Err(need) => Step::Wait(Box::pin(self.message_later(stanza, need, out))),
+        }
+    }
+
+    async fn message_later(&mut self, stanza: Stanza<'_>, mut need: Need, out: &mut Vec<u8>) {
+        let mut known = Known::default();
+        let fate = loop {
+            if let Err(error) = self.find_out(&stanza, need, &mut known).await {
+                warn!(%error, "Nothing known of a recipient.");
+                let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
+                break self.refuse(&stanza, error, out);
+            }
+            match self.try_message(&stanza, &known, out) {
+                Ok(fate) => break fate,
+                Err(next) => need = next,
+            }
+        };
+        self.service.metrics().ended(Some(stanza.kind), fate);
+    }
+
+    async fn find_out(&self, stanza: &Stanza<'_>, need: Need, known: &mut Known) -> Result<(), BackendAway> {
+        let account = || stanza.to.as_ref().map_or_else(|| self.full.to_bare(), Jid::to_bare);
+        match need {
+            Need::Lists(accounts) => privacy::prepare(&self.service, &accounts).await?,
+            Need::Sessions => known.sessions = Some(self.service.registry().sessions(&account()).await?),
+            Need::Account => {
+                let account = account();
+                let store = self.service.store();
+                let exists = store.exists(&account).await?;
+                if exists {
+                    let waiting = self.service.waiting();
+                    let count = store.pending(account.as_str(), waiting.limit()).await?;
+                    waiting.set(account.as_str(), count);
+                }
+                known.exists = Some(exists);
+            }
+        }
+        Ok(())
+    }
+
+    fn try_message(&mut self, stanza: &Stanza<'_>, known: &Known, out: &mut Vec<u8>) -> Result<Fate, Need> {
+        let Kind::Message(kind) = stanza.kind else { return Ok(Fate::DroppedNobodyWaits) };
+        let service = Arc::clone(&self.service);
+        let own = Arc::clone(&self.account);
+        let own = &*own;
+        let account = stanza.to.as_ref().map_or(own, bare_str);
+        let mut lists = Lists { each: false, stored: true };
+        if account != own
+            && let Some(to) = &stanza.to
+        {
+            match privacy::check(&service, &self.full, to, stanza.kind) {
+                Check::Allow => {}
+                Check::Each { stored } => lists = Lists { each: true, stored },
+                Check::DenyOut { blocked } => return Ok(self.deny_out(stanza, blocked, out)),
+                Check::DenyIn => return Ok(self.refuse(stanza, Condition::ServiceUnavailable.into(), out)),
+                Check::Load(accounts) => return Err(Need::Lists(accounts)),
+            }
+        }
+        let cached = known.sessions.clone().or_else(|| service.registry().cached(account));
+        let Some(sessions) = cached else { return Err(Need::Sessions) };
+        let mut facts = copies::facts(stanza).unwrap_or_default();
+        if kind == MessageType::Error
+            && let (Some(to), Some(id)) = (&stanza.to, &stanza.id)
+        {
+            facts.answers_copied = service.recent().answers(self.full.as_str(), bare_str(to), id);
+        }
+        let is_full = stanza.to.as_ref().filter(|to| to.is_full());
+        let named = is_full.and_then(|to| sessions.iter().find(|record| record.full.as_str() == to.as_str()));
+        let takers = sessions.iter().any(SessionRecord::takes_messages);
+        let recipients = match (is_full, named) {
+            (Some(_), Some(_)) => Recipients::FullMatch,
+            (Some(_), None) => Recipients::FullNoMatch { takers },
+            (None, _) if takers => Recipients::BareTakers,
+            (None, _) => Recipients::BareNone,
+        };
+        let (original, targets) = match decide(recipients, stanza.kind) {
+            Decision::ToResource => {
+                let one = named.map(std::slice::from_ref).unwrap_or_default();
+                (named.map_or(Original::Nobody, |record| Original::Session(record.id)), one)
+            }
+            Decision::ToTakers => (Original::Takers, &sessions[..]),
+            Decision::Store => (Original::Nobody, &[][..]),
+            Decision::Refuse(condition) => return Ok(self.refuse(stanza, condition.into(), out)),
+            Decision::Drop(silence) => return Ok(silence.into()),
+            // Not for messages.
+            Decision::ToAvailable | Decision::OnBehalf => return Ok(Fate::DroppedNobodyWaits),
+        };
+        let keep = facts.keep();
+        let lets_in = |record: &&SessionRecord| {
+            original.went_to(record) && (!lists.each || privacy::takes(&service, &record.full, &self.full, stanza.kind))
+        };
+        let targets: SmallVec<[&SessionRecord; 4]> = targets.iter().filter(lets_in).collect();
+        if targets.is_empty() {
+            if !lists.stored {
+                return Ok(self.refuse(stanza, Condition::ServiceUnavailable.into(), out));
+            }
+            match self.may_wait(account, keep, &facts, &sessions, known)? {
+                Wait::Granted => {}
+                Wait::Refused(condition) => return Ok(self.refuse(stanza, condition.into(), out)),
+                Wait::Pointless => return Ok(Fate::DroppedUnattended),
+            }
+        }
+        if (keep.archive || keep.offline) && self.ledger.refuses() {
+            return Ok(self.refuse(stanza, too_much(), out));
+        }
+        let (envelope, fate) = self.send_message(stanza, account, keep, targets.iter().copied(), out);
+        if let Some(envelope) = envelope {
+            let original = if fate == Fate::Delivered { original } else { Original::Nobody };
+            self.copy(stanza, &facts, &envelope, &sessions, original);
+        }
+        Ok(fate)
+    }
+
+    /// RFC 6121 §8.5.2.2.1: nobody is there to take it. The account must exist, and not have too many already.
+    fn may_wait(
+        &self,
+        account: &str,
+        keep: Keep,
+        facts: &Facts,
+        sessions: &Sessions,
+        known: &Known,
+    ) -> Result<Wait, Need> {
+        if known.exists == Some(false) {
+            return Ok(Wait::Refused(Condition::ServiceUnavailable));
+        }
+        if !keep.offline {
+            // Whether there is such an account does not show: what is not kept is refused, or of no importance later.
+            let said = facts.body || facts.content;
+            return Ok(if said { Wait::Refused(Condition::ServiceUnavailable) } else { Wait::Pointless });
+        }
+        match self.service.waiting().admit(account) {
+            Admission::Granted => Ok(Wait::Granted),
+            Admission::Full => Ok(Wait::Refused(Condition::ResourceConstraint)),
+            Admission::Unknown if known.exists.is_none() => Err(Need::Account),
+            // Forgotten again since it was asked for: one more or less does not matter.
+            Admission::Unknown => {
+                debug_assert!(known.exists == Some(true) || !sessions.is_empty());
+                Ok(Wait::Granted)
+            }
+        }
+    }
+
+    /// Hands the message to its targets, and what is kept to the journal and the ledger. The envelope, if anybody got it.
+    fn send_message<'t>(
+        &mut self,
+        stanza: &Stanza<'_>,
+        account: &str,
+        keep: Keep,
+        targets: impl Iterator<Item = &'t SessionRecord>,
+        out: &mut Vec<u8>,
+    ) -> (Option<Arc<Envelope>>, Fate) {
+        let service = Arc::clone(&self.service);
+        let archived = keep.archive && service.archives();
+        if !archived && !keep.offline {
+            let envelope = self.envelope(stanza);
+            let fate = self.send_to(targets.map(|record| &record.full), stanza, &envelope, out);
+            return ((fate == Fate::Delivered).then_some(envelope), fate);
+        }
+        let envelope = self.kept_envelope(stanza, account, archived);
+        let Some(tracking) = &envelope.tracking else { return (None, Fate::DroppedNobodyWaits) };
+        let follows_diverted = self.ledger.has_diverted(account);
+        let (mut queued, mut full) = (false, follows_diverted);
+        if !follows_diverted {
+            for target in targets {
+                tracking.hold();
+                match service.link().send(target.full.as_str(), &envelope) {
+                    Outcome::Queued => queued = true,
+                    refused => {
+                        full |= refused == Outcome::Full;
+                        tracking.release();
+                    }
+                }
+            }
+        }
+        let returned = tracking.release() == Settled::Returned && !queued;
+        if returned && !keep.offline {
+            // It was for sessions alone, and they are gone, or do not keep up.
+            let error = if full { too_much() } else { Condition::ServiceUnavailable.into() };
+            return (None, self.refuse(stanza, error, out));
+        }
+        if returned && full && service.waiting().admit(account) == Admission::Full {
+            return (None, self.refuse(stanza, too_much(), out));
+        }
+        let journaled = if archived || returned {
+            match service.keep(Kept { envelope: Arc::clone(&envelope), change: KeptChange::Entered { sent: true } }) {
+                Ok(()) => Journaled::Yes,
+                Err(_) => Journaled::Refused,
+            }
+        } else {
+            Journaled::IfUnacknowledged
+        };
+        self.ledger.hold(Arc::clone(&envelope), journaled, returned, Instant::now());
+        (Some(envelope), if returned { Fate::Stored } else { Fate::Delivered })
+    }
+
+    fn kept_envelope(&self, stanza: &Stanza<'_>, account: &str, archived: bool) -> Arc<Envelope> {
+        let raw = &stanza.raw;
+        let id = self.service.next_id();
+        let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + account.len() + 140);
+        let is_ours = |domain: &str| self.service.serves(domain);
+        stamp::stamp_kept(raw, self.full.as_str(), self.lang.as_deref(), (account, id), is_ours, &mut bytes);
+        let tracking = Tracking::new(id.0, archived, Arc::clone(self.ledger.entry()));
+        let from = Jid::from(self.full.clone());
+        Arc::new(Envelope::kept(stanza.to.clone(), from, stanza.kind, bytes, tracking))
+    }
+
+    /// XEP-0280: copies for the other resources of both sides.
+    fn copy(&self, stanza: &Stanza<'_>, facts: &Facts, envelope: &Envelope, sessions: &Sessions, original: Original) {
+        let Kind::Message(kind) = stanza.kind else { return };
+        let own = &*self.account;
+        let account = stanza.to.as_ref().map_or(own, bare_str);
+        let theirs = if account == own { Recipient::Same } else { Recipient::Account(sessions) };
+        // What is not known here without asking gets no copy; the registry of a process knows its own sessions.
+        let own_sessions = self.service.registry().cached(own).unwrap_or_default();
+        let mut copied = false;
+        for copy in copies::targets(facts, Some(self.id), &own_sessions, theirs, original) {
+            let to = copy.record.full.as_str();
+            let of = match copy.direction {
+                Direction::Sent => own,
+                Direction::Received => account,
+            };
+            let bytes = copies::carbon(copy.direction, of, to, kind, &envelope.stanza);
+            let Ok(from) = starling_xmpp::jid::parse(of) else { continue };
+            let target = Some(Jid::from(copy.record.full.clone()));
+            self.service.link().send(to, &Arc::new(Envelope::new(target, from, stanza.kind, bytes)));
+            copied = true;
+        }
+        if copied && let (Some(to), Some(id)) = (&stanza.to, &stanza.id) {
+            self.service.recent().note(own, to.as_str(), id);
+        }
+    }
+}
+
+/// What privacy lists leave open.
+#[derive(Clone, Copy)]
+struct Lists {
+    /// Sessions have lists of their own.
+    each: bool,
+    /// It may wait for a session to come.
+    stored: bool,
+}
+
+/// Whether a message may wait for its recipient.
+enum Wait {
+    Granted,
+    Refused(Condition),
+    /// It says nothing that matters later.
+    Pointless,
+}
+
+fn too_much() -> StanzaError {
+    StanzaError::new(Condition::ResourceConstraint).with_kind(ErrorType::Wait)
+}
+
+/// Something that a message needs to be known of is not to be had now.
+#[derive(Debug, thiserror::Error)]
+enum BackendAway {
+    #[error(transparent)]
+    Registry(#[from] starling_registry::Error),
+    #[error(transparent)]
+    Store(#[from] starling_store::Error),
+}
+
+/// What holders of envelopes say, and where it goes.
+impl Service {
+    /// A client has it: it acknowledged it (XEP-0198), or, if it does not do that, its socket took it.
+    pub fn acknowledged(&self, envelope: &Arc<Envelope>) {
+        if let Some(tracking) = &envelope.tracking {
+            self.settle(envelope, tracking.acknowledge());
+        }
+    }
+
+    /// A session that held it has ended, and its client did not say that it has it. A message that is kept goes to the
+    /// store, if nobody else holds it; who asked something is told that nobody answers.
+    pub fn returned(&self, envelope: &Arc<Envelope>) {
+        match &envelope.tracking {
+            Some(tracking) => self.settle(envelope, tracking.release()),
+            None => self.bounce(envelope),
+        }
+    }
+
+    fn settle(&self, envelope: &Arc<Envelope>, settled: Settled) {
+        if let Some(change) = settling(settled) {
+            let kept = Kept { envelope: Arc::clone(envelope), change };
+            if self.keep(kept).is_err() {
+                // Only what may fail is refused, and this may not.
+                warn!("A message's row was not settled.");
+            }
+        }
+    }
+}
