@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long an acknowledgement of a client may be on its way to the server and into its files.
-const GRACE: Duration = Duration::from_secs(1);
+pub const GRACE: Duration = Duration::from_secs(1);
 /// Nothing moves for that long: then it never will.
 const QUIET: Duration = Duration::from_secs(3);
 /// All must be quiet after that.

@@ -8,6 +8,9 @@
 //! starling-chaos kill9 --archive off                     rows only while somebody must still get them
 //! starling-chaos kill9 --prosody --no-kill               these tests against another server: good
 //! starling-chaos kill9 --prosody                         and one that promises nothing: they find what is lost
+//!
+//! starling-chaos disk                                    disk full, failing, slow: some 70 seconds
+//! starling-chaos disk --short                            some 20
 //! ```
 //!
 //! Prints a table, and the history of what went wrong; exit code 0: nothing did. `--seed` repeats what clients do and when
@@ -18,6 +21,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use starling_chaos::{
     Failure,
+    disk::{self, Namespace},
     kill9::{self, Blow},
     plan::Plan,
     report::Outcome,
@@ -35,6 +39,23 @@ struct Arguments {
 enum Command {
     /// Clients chat, connect and cut, and the server is killed every few seconds. Long form: --seconds 600 --kill-every 3.
     Kill9(Kill9),
+    /// The disk is full, fails, and is slow, while clients chat. Mounts a small filesystem in a mount namespace of its own.
+    Disk(Disk),
+}
+
+#[derive(Debug, Args)]
+struct Disk {
+    #[command(flatten)]
+    common: Common,
+    /// Some 20 seconds instead of some 70.
+    #[arg(long)]
+    short: bool,
+    /// Do as if nothing could be mounted.
+    #[arg(long)]
+    no_mount: bool,
+    /// This process is in a mount namespace of its own already.
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +126,19 @@ impl Common {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Disk(disk) = &arguments.command
+        && !disk.inside
+        && !disk.no_mount
+    {
+        match inside() {
+            Ok(Some(code)) => return code,
+            Ok(None) => println!("NOTHING CAN BE MOUNTED HERE: the disk is full by a limit of file size"),
+            Err(error) => {
+                eprintln!("starling-chaos: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run(arguments.command)));
     match outcome {
@@ -119,6 +153,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// The same in a mount namespace, if that is possible.
+fn inside() -> Result<Option<ExitCode>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if !runtime.block_on(Namespace::is_possible()) {
+        return Ok(None);
+    }
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(std::env::current_exe()?);
+    let status = command.args(std::env::args_os().skip(1)).arg("--inside").status()?;
+    Ok(Some(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }))
+}
+
 async fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Kill9(kill9) => {
@@ -130,10 +176,20 @@ async fn run(command: Command) -> Result<Outcome, Failure> {
                 (false, false) => Blow::Kill(every),
             };
             let (users, rate, without_sm) = (kill9.users.max(2), kill9.rate, kill9.without_sm);
-            let plan = Plan { seed: kill9.common.seed(), users, rate, cuts: true, without_sm, filling: 40 };
+            let plan =
+                Plan { seed: kill9.common.seed(), users, rate, cuts: true, without_sm, one_sleeps_of: 0, filling: 40 };
             let archive = kill9.common.archive == Archive::On;
             let length = Duration::from_secs(kill9.seconds);
             kill9::run(kill9::Options { program, plan, length, blow, archive }).await
+        }
+        Command::Disk(disk) => {
+            let namespace = if disk.inside { Namespace::Own } else { Namespace::Shared };
+            let (program, seed) = (disk.common.program()?, disk.common.seed());
+            let archive = disk.common.archive == Archive::On;
+            let options = disk::Options { program, seed, archive, is_short: disk.short, namespace };
+            let (outcome, table) = disk::run(options).await?;
+            println!("{table}");
+            Ok(outcome)
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Plan {
     pub cuts: bool,
     /// Of 100 users, those without stream management.
     pub without_sm: u32,
+    /// One user of so many stays away until all come to rest, 0: nobody does.
+    pub one_sleeps_of: u32,
     /// Bytes that each body is filled up with.
     pub filling: usize,
 }
@@ -60,6 +62,8 @@ pub(crate) struct Stay {
     /// How long it is connected.
     pub(crate) online: Duration,
     pub(crate) leaving: Leaving,
+    /// For how long before a cut nothing goes through any more, either way, without the client knowing.
+    pub(crate) dead: Duration,
     /// How long it is not, afterwards.
     pub(crate) away: Duration,
 }
@@ -74,6 +78,9 @@ pub(crate) struct Choice {
     pub(crate) pause: Duration,
 }
 
+/// A network is gone for that long at most before a client notices. Shorter than [`crate::kill9::GRACE`]: what a client says
+/// meanwhile is not taken for settled.
+const DEAD: Duration = Duration::from_millis(800);
 const HABITS: u64 = 1;
 const STAYS: u64 = 2;
 const MESSAGES: u64 = 3;
@@ -84,6 +91,12 @@ impl Plan {
     #[must_use]
     pub fn is_without_sm(&self, user: u32) -> bool {
         Random::of(&[self.seed, HABITS, u64::from(user)]).chance(self.without_sm)
+    }
+
+    /// Whether this user stays away until all come to rest.
+    #[must_use]
+    pub const fn is_asleep(&self, user: u32) -> bool {
+        self.one_sleeps_of > 0 && user % self.one_sleeps_of == self.one_sleeps_of - 1
     }
 
     pub(crate) fn habits(&self, user: u32) -> Habits {
@@ -115,7 +128,9 @@ impl Plan {
             6..9 => random.between(Duration::from_millis(500), Duration::from_secs(3)),
             _ => random.between(Duration::from_secs(3), Duration::from_secs(6)),
         };
-        Stay { online, leaving, away }
+        let dead = if random.chance(50) { random.between(Duration::ZERO, DEAD) } else { Duration::ZERO };
+        let dead = if leaving == Leaving::LogOut { Duration::ZERO } else { dead };
+        Stay { online, leaving, dead, away }
     }
 
     /// The partner mostly, anybody else now and then.
@@ -141,7 +156,7 @@ mod tests {
     use super::*;
 
     fn plan(seed: u64) -> Plan {
-        Plan { seed, users: 7, rate: 10.0, cuts: true, without_sm: 20, filling: 0 }
+        Plan { seed, users: 7, rate: 10.0, cuts: true, without_sm: 20, one_sleeps_of: 0, filling: 0 }
     }
 
     #[test]

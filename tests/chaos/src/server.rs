@@ -220,6 +220,26 @@ impl Server {
         }
     }
 
+    /// Starts it where it cannot work; whether it ends by itself with an error, in this time.
+    ///
+    /// # Errors
+    /// If it could not be tried.
+    pub async fn fails_to_start(&mut self, within: Duration) -> Result<bool, Failure> {
+        let Program::Starling(program) = &self.program else { return Err("not of this program".into()) };
+        let mut child = self.starling(program, &["run"]).stdin(Stdio::null()).spawn()?;
+        let (ready, _) = watch::channel(false);
+        if let Some(errors) = child.stderr.take() {
+            tokio::spawn(read_log(errors, Arc::clone(&self.log), Arc::new(ready), "\"Ready\""));
+        }
+        match timeout(within, child.wait()).await {
+            Ok(status) => Ok(!status?.success()),
+            Err(_) => {
+                child.kill().await?;
+                Ok(false)
+            }
+        }
+    }
+
     /// `kill -9`; returns when it is gone.
     ///
     /// # Errors

@@ -88,6 +88,10 @@ impl User {
     /// Lives until all is finished. Ends by itself: whoever leads sets [`Phase::Finish`] at last.
     pub async fn run(mut self) {
         let mut random = crate::random::Random::of(&[self.shared.plan.seed, 9, u64::from(self.number)]);
+        if self.shared.plan.is_asleep(self.number) {
+            // An error: nobody leads any more, and it ends.
+            self.phase.wait_for(|phase| *phase > Phase::Chat).await.map(drop).unwrap_or_default();
+        }
         // Not all in one moment.
         self.pause(random.between(Duration::ZERO, Duration::from_secs(1))).await;
         let mut stays = 0;

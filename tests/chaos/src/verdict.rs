@@ -33,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use crate::journal::{Entry, Message, Session};
+use crate::journal::{Entry, Event, Message, Session};
 use story::{Receipt, Story, Told};
 
 /// A recipient's row of a message.
@@ -144,7 +144,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Judges a run. Without `rows`, the server's rows are taken to be none.
+    /// Judges a run. Without `rows`, the server's rows are not known: what is nowhere else is
+    /// lost.
     #[must_use]
     pub fn new(entries: &[Entry], rows: Option<&Rows>, rules: &Rules) -> Self {
         let told = Told::new(entries);
@@ -191,7 +192,7 @@ impl Verdict {
         figures.resends += (story.sendings.len() as u64).saturating_sub(1);
         figures.returned += u64::from(!story.returned.is_empty());
         figures.returned_and_received += u64::from(!story.returned.is_empty() && !story.receipts.is_empty());
-        for error in &story.returned {
+        for (_, error) in &story.returned {
             *figures.errors.entry(error.clone()).or_default() += 1;
         }
         let row = rows.and_then(|rows| rows.get(&message)).copied();
@@ -203,7 +204,7 @@ impl Verdict {
         let Some(acknowledged) = story.acknowledged.filter(|_| story.returned.is_empty()) else { return };
         let since = format!("acknowledged at {:.3} s, never received", acknowledged.as_secs_f64());
         match row {
-            None if without_sm && !rules.archive => self.figures.without_sm_lost += 1,
+            None if without_sm && !(rules.archive && rows.is_some()) => self.figures.without_sm_lost += 1,
             None => self.fault(Kind::Lost, Some(message), None, format!("{since}, no row")),
             Some(Kept::Archived) if without_sm => self.figures.without_sm_archive_only += 1,
             Some(Kept::Archived) => self.fault(Kind::ArchiveOnly, Some(message), None, since),
@@ -271,6 +272,11 @@ impl Verdict {
         }
     }
 
+    /// Faults that others have found.
+    pub fn add(&mut self, kind: Kind, text: String) {
+        self.fault(kind, None, None, text);
+    }
+
     fn order(&mut self, told: &Told) {
         let mut pairs: BTreeMap<(u32, u32), Vec<(usize, Message)>> = BTreeMap::new();
         for (message, story) in &told.messages {
@@ -315,6 +321,36 @@ impl Verdict {
             self.fault(Kind::Trouble, None, *user, what.clone());
         }
     }
+}
+
+/// How it went with a message from a sender with stream management.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// Which.
+    pub message: Message,
+    /// When it was first sent.
+    pub sent: Duration,
+    /// When its sender knew that it was safe, or that it was not: acknowledged, or returned as an error.
+    pub settled: Option<Duration>,
+    /// Whether it was returned.
+    pub is_returned: bool,
+    /// When it was first received.
+    pub received: Option<Duration>,
+}
+
+/// How it went with each message.
+#[must_use]
+pub fn courses(entries: &[Entry]) -> Vec<Course> {
+    let told = Told::new(entries);
+    let courses = told.messages.iter().filter_map(|(message, story)| {
+        let sent = story.sendings.first().and_then(|sending| entries.get(sending.entry))?;
+        let Event::Sent { place: Some(_), .. } = sent.event else { return None };
+        let returned = story.returned.first().map(|(at, _)| *at);
+        let settled = [story.acknowledged, returned].into_iter().flatten().min();
+        let received = story.receipts.first().map(|receipt| receipt.at);
+        Some(Course { message: *message, sent: sent.at, settled, is_returned: returned.is_some(), received })
+    });
+    courses.collect()
 }
 
 impl fmt::Display for Verdict {

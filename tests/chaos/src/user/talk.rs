@@ -27,6 +27,8 @@ const SOON: Duration = Duration::from_millis(200);
 struct Timers {
     send: Instant,
     leave: Option<Instant>,
+    /// From then on nothing goes through.
+    dead: Option<Instant>,
     ask: Instant,
     /// An `<r/>` was sent and not answered.
     asked: Option<Instant>,
@@ -52,6 +54,7 @@ impl User {
         let mut timers = Timers {
             send: now + self.shared.plan.message(self.number, self.messages).pause,
             leave: self.shared.plan.cuts.then_some(now + stay.online),
+            dead: (self.shared.plan.cuts && !stay.dead.is_zero()).then(|| now + stay.online.saturating_sub(stay.dead)),
             ask: now + SELDOM,
             asked: None,
             since: 0,
@@ -62,10 +65,14 @@ impl User {
         loop {
             let phase = *self.phase.borrow_and_update();
             let leaving = self.due(phase, stay.leaving, &mut timers, &mut out)?;
-            if !out.is_empty() {
-                wire.send(&out).await?;
-                out.clear();
+            let is_dead = timers.dead.is_some_and(|dead| Instant::now() >= dead);
+            if is_dead && phase != Phase::Chat {
+                return Ok(stay.leaving);
             }
+            if !out.is_empty() && !is_dead {
+                wire.send(&out).await?;
+            }
+            out.clear();
             if let Some(leaving) = leaving {
                 if leaving == Leaving::LogOut {
                     log_out(wire).await?;
@@ -75,7 +82,7 @@ impl User {
             self.set_at_rest(phase == Phase::Settle && self.is_at_rest());
             let next = self.next_time(phase, &timers);
             let turn = tokio::select! {
-                element = wire.next() => Turn::Element(element?),
+                element = wire.next(), if !is_dead => Turn::Element(element?),
                 () = sleep_until(next) => Turn::Time,
                 // An error: nobody leads any more. Then the phase is still the last one, and time goes on.
                 Ok(()) = self.phase.changed() => Turn::Phase,
@@ -100,6 +107,7 @@ impl User {
         let times = [
             chats.then_some(timers.send),
             timers.leave.filter(|_| chats),
+            timers.dead.filter(|dead| *dead > Instant::now()),
             (waits && timers.asked.is_none()).then_some(timers.ask),
             timers.asked.map(|asked| asked + DEAD),
             timers.answer,

@@ -30,7 +30,7 @@ pub(super) struct Story {
     pub(super) sendings: Vec<Sending>,
     pub(super) acknowledged: Option<Duration>,
     pub(super) receipts: Vec<Receipt>,
-    pub(super) returned: Vec<String>,
+    pub(super) returned: Vec<(Duration, String)>,
 }
 
 /// What happened in a session.
@@ -128,7 +128,7 @@ impl Told {
                 self.messages.entry(*message).or_default().receipts.push(receipt);
             }
             Event::Returned { message, error } => {
-                self.messages.entry(*message).or_default().returned.push(error.clone());
+                self.messages.entry(*message).or_default().returned.push((at, error.clone()));
             }
             Event::Settled { stuck } => {
                 self.settled.insert(user, stuck.clone());

@@ -1,7 +1,7 @@
 //! Made-up runs, each with one fault, and the same runs without it.
 
 use super::*;
-use crate::journal::{End, Event, HeardBy};
+use crate::journal::{End, HeardBy};
 
 /// A run that is written down by hand. Each event is a millisecond after the one before, unless time passes between.
 struct Run {
@@ -182,7 +182,7 @@ fn to_those_without_stream_management_a_loss_is_told_with_the_archive_on_alone()
     let faults = |archive| {
         let rules = Rules { without_sm: HashSet::from([TWO]), archive, ..rules() };
         let mut run = Run::new();
-        let verdict = first(&mut run).send(1, 0, 2).hear(0, 2, HeardBy::Answer).verdict(None, &rules);
+        let verdict = first(&mut run).send(1, 0, 2).hear(0, 2, HeardBy::Answer).verdict(Some(&Rows::new()), &rules);
         (verdict.count(Kind::Lost), verdict.figures.without_sm_lost)
     };
     assert_eq!((faults(true), faults(false)), ((1, 0), (0, 1)));
