@@ -1,13 +1,55 @@
 //! The extension containers, one file each, and the one list of them.
 
+mod blocking;
+mod caps;
+mod carbons;
 mod disco;
+mod kept;
+mod last_activity;
 mod legacy_session;
 mod ping;
+mod privacy_lists;
+mod private_storage;
+mod pushes;
+mod registration;
+mod time;
+mod vcard_temp;
+mod version;
 
-use crate::extension::Extension;
+use crate::extension::{Extension, Extensions};
+
+/// What an operator decides about extensions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Rounds of PBKDF2 for passwords that clients set in-band (XEP-0077). `None`: they may not.
+    pub registration: Option<u32>,
+}
 
 /// Every container of this server. To add one: a file beside these, and a line here.
 #[must_use]
-pub fn all() -> Vec<Box<dyn Extension>> {
-    vec![Box::new(disco::Disco), Box::new(ping::Ping), Box::new(legacy_session::LegacySession)]
+pub fn all(options: Options) -> Vec<Box<dyn Extension>> {
+    let mut all: Vec<Box<dyn Extension>> = vec![
+        Box::new(disco::Disco),
+        Box::new(caps::Caps::default()),
+        Box::new(ping::Ping),
+        Box::new(version::Version),
+        Box::new(time::Time),
+        Box::new(last_activity::LastActivity::new()),
+        Box::new(private_storage::PrivateStorage),
+        Box::new(vcard_temp::VcardTemp),
+        Box::new(blocking::Blocking),
+        Box::new(privacy_lists::PrivacyLists),
+        Box::new(carbons::Carbons),
+        Box::new(legacy_session::LegacySession),
+    ];
+    if let Some(iterations) = options.registration {
+        all.push(Box::new(registration::Registration::new(iterations)));
+    }
+    all
+}
+
+/// What containers add to the stream features after log-in: whole elements.
+#[must_use]
+pub fn stream_features(extensions: &Extensions) -> String {
+    caps::stream_feature(extensions)
 }
