@@ -130,7 +130,8 @@ async fn only_messages_with_something_to_read_are_archived() {
         "<message to='romeo@localhost' type='chat'><active xmlns='http://jabber.org/protocol/chatstates'/></message>",
         "<message to='romeo@localhost' type='headline'><body>news</body></message>",
         "<message to='romeo@localhost/orchard' type='groupchat'><body>room</body></message>",
-        "<message to='romeo@localhost/orchard' type='error'><body>?</body></message>",
+        "<message to='romeo@localhost/orchard' type='error'><error type='cancel'>\
+         <gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>",
         "<message to='romeo@localhost' type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>",
         "<message to='romeo@localhost' type='normal'><body>kept</body></message>",
     ];

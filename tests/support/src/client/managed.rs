@@ -57,12 +57,22 @@ pub(super) struct Managed {
     lost: bool,
     /// Stanzas sent behind `<resume/>`.
     behind_resume: u32,
+    /// `h` of the `<resume/>` that was sent last.
+    resume_h: u32,
 }
 
 impl Default for Managed {
     fn default() -> Self {
         let outgoing = Reader::new(Limits { stanza_bytes: 16 << 20, ..Limits::default() });
-        Self { counters: Counters::default(), id: None, enabled: false, outgoing, lost: false, behind_resume: 0 }
+        Self {
+            counters: Counters::default(),
+            id: None,
+            enabled: false,
+            outgoing,
+            lost: false,
+            behind_resume: 0,
+            resume_h: 0,
+        }
     }
 }
 
@@ -81,7 +91,10 @@ impl Managed {
         while !self.lost {
             match self.outgoing.read(&mut bytes) {
                 Ok(Some(Frame::Element(element))) if element.is("enable", SM) => self.counters.sent = 0,
-                Ok(Some(Frame::Element(element))) if element.is("resume", SM) => self.behind_resume = 0,
+                Ok(Some(Frame::Element(element))) if element.is("resume", SM) => {
+                    self.behind_resume = 0;
+                    self.resume_h = element.attribute("h").and_then(|h| h.parse().ok()).unwrap_or_default();
+                }
                 Ok(Some(Frame::Element(element))) if is_stanza(element.name(), element.namespace()) => {
                     self.counters.sent += 1;
                     self.behind_resume += 1;
@@ -101,6 +114,8 @@ impl Managed {
             self.id = raw.attribute("id").filter(|_| can_resume).map(std::borrow::Cow::into_owned);
             self.enabled = true;
             (self.counters.handled, self.counters.acked) = (0, 0);
+        } else if raw.is("resumed", SM) {
+            self.resumed(element, transcript);
         } else if is_stanza(raw.name(), raw.namespace()) {
             self.counters.handled += u32::from(self.enabled);
         } else if self.enabled && raw.is("r", SM) {
@@ -111,6 +126,22 @@ impl Managed {
             assert!(self.lost || h <= self.counters.sent, "only {} were sent\n{transcript}", self.counters.sent);
             self.counters.acked = h;
         }
+    }
+
+    fn resumed(&mut self, element: &OwnedElement, transcript: &str) {
+        let theirs = number(element, "h").unwrap_or_else(|| panic!("a <resumed/> without h\n{transcript}"));
+        let previd = element.as_raw().attribute("previd").map(std::borrow::Cow::into_owned);
+        let counters = &mut self.counters;
+        // It may be a stream that another client began: then nothing of it is known.
+        if self.id == previd {
+            let sent = counters.sent - self.behind_resume;
+            assert!(theirs >= counters.acked, "h has gone back from {}\n{transcript}", counters.acked);
+            assert!(theirs <= sent, "only {sent} were sent\n{transcript}");
+        }
+        counters.acked = theirs;
+        counters.sent = theirs + self.behind_resume;
+        counters.handled = self.resume_h;
+        (self.id, self.enabled) = (previd, true);
     }
 
     pub(super) fn is_between_stanzas(&self, element: &OwnedElement) -> bool {
@@ -205,33 +236,13 @@ impl RawClient {
     /// What `<failed/>` says.
     pub async fn resume(&mut self, previd: &str, h: u32) -> Result<u32, Failed> {
         self.send(&format!("<resume xmlns='{SM}' previd='{previd}' h='{h}'/>")).await;
-        self.resumption(previd, h).await
-    }
-
-    /// The answer to a `<resume/>` that was sent.
-    ///
-    /// # Errors
-    /// What `<failed/>` says.
-    pub async fn resumption(&mut self, previd: &str, h: u32) -> Result<u32, Failed> {
         let answer = self.between_stanzas(&["resumed", "failed"]).await;
         if answer.as_raw().name() == "failed" {
             return Err(failed(&answer));
         }
         assert!(self.later.is_empty(), "a stanza ahead of <resumed/>\n{}", self.transcript());
         assert_eq!(answer.as_raw().attribute("previd").as_deref(), Some(previd), "{}", self.transcript());
-        let theirs = number(&answer, "h").unwrap_or_else(|| panic!("a <resumed/> without h\n{}", self.transcript()));
-        let counters = &mut self.managed.counters;
-        // The id may be that of a stream that another client began: then nothing of it is known.
-        if self.managed.id.as_deref() == Some(previd) {
-            let sent = counters.sent - self.managed.behind_resume;
-            assert!(theirs >= counters.acked, "h has gone back from {}\n{}", counters.acked, self.transcript);
-            assert!(theirs <= sent, "only {sent} were sent\n{}", self.transcript);
-        }
-        counters.acked = theirs;
-        counters.sent = theirs + self.managed.behind_resume;
-        counters.handled = h;
-        (self.managed.id, self.managed.enabled) = (Some(previd.to_owned()), true);
-        Ok(theirs)
+        Ok(self.counters().acked)
     }
 
     /// A new connection, and the stream that was cut goes on. The server's `h`: what was sent behind it must be sent

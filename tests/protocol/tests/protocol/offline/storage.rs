@@ -2,8 +2,8 @@
 
 use starling_test_support::{RawClient, RowState, condition};
 
-use super::{bodies, chat, messages_at_log_in, messages_so_far};
-use crate::{juliet, romeo, verona};
+use super::{bodies, chat, fetched, juliet, messages_at_log_in, messages_so_far};
+use crate::{romeo, verona};
 
 const DELAY: &str = "urn:xmpp:delay";
 const IDS: &str = "urn:xmpp:sid:0";
@@ -11,11 +11,11 @@ const IDS: &str = "urn:xmpp:sid:0";
 #[tokio::test]
 async fn xep0160_2_messages_wait_and_come_in_order_with_available_presence() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     for number in 0..20 {
         sender.send(&chat(number)).await;
     }
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
     recipient.expect_nothing().await;
     recipient.send("<presence/>").await;
@@ -33,13 +33,13 @@ async fn xep0160_2_messages_wait_and_come_in_order_with_available_presence() {
 #[tokio::test]
 async fn xep0203_3_a_stored_message_says_when_it_came_in_and_xep0359_3_what_its_id_is() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     for number in 0..3 {
         sender.send(&chat(number)).await;
     }
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
-    let messages = messages_at_log_in(&mut recipient, 0).await;
+    let messages = messages_at_log_in(&server, &mut recipient, 0).await;
     let (mut stamps, mut ids) = (Vec::new(), Vec::new());
     for message in &messages {
         let raw = message.as_raw();
@@ -68,13 +68,13 @@ async fn xep0203_3_a_stored_message_says_when_it_came_in_and_xep0359_3_what_its_
 #[tokio::test]
 async fn rfc6121_8_5_3_2_1_a_message_to_a_resource_that_is_gone_waits_for_the_account() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     for kind in ["chat", "normal"] {
         sender.send(&format!("<message to='romeo@localhost/gone' type='{kind}'><body>{kind}</body></message>")).await;
     }
     let refused = sender.until_quiet().await;
     let mut recipient = romeo(&server, "orchard").await;
-    let messages = messages_at_log_in(&mut recipient, 0).await;
+    let messages = messages_at_log_in(&server, &mut recipient, 0).await;
     // §8.5.3.2.1 lets a server treat "normal" so, or return an error: one of the two it must be.
     assert_eq!(messages.len() + refused.len(), 2);
     assert!(bodies(&messages).contains(&"chat".to_owned()));
@@ -87,7 +87,7 @@ async fn rfc6121_8_5_3_2_1_a_message_to_a_resource_that_is_gone_waits_for_the_ac
 #[tokio::test]
 async fn xep0160_3_types_that_wait_and_types_that_do_not() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     let mut refused = Vec::new();
     for kind in ["chat", "normal", "", "shout", "groupchat", "headline", "error"] {
         let kind_attribute = if kind.is_empty() { String::new() } else { format!(" type='{kind}'") };
@@ -103,13 +103,13 @@ async fn xep0160_3_types_that_wait_and_types_that_do_not() {
     assert_eq!(refused, ["groupchat"]);
     let mut recipient = romeo(&server, "orchard").await;
     // RFC 6121 §5.2.2: an unknown type is a normal one.
-    assert_eq!(bodies(&messages_at_log_in(&mut recipient, 0).await), ["chat", "normal", "", "shout"]);
+    assert_eq!(bodies(&messages_at_log_in(&server, &mut recipient, 0).await), ["chat", "normal", "", "shout"]);
 }
 
 #[tokio::test]
 async fn rfc6121_8_5_1_nothing_waits_for_an_account_that_does_not_exist() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     for to in ["nobody@localhost", "nobody@localhost/x"] {
         let answer = sender.ask(&format!("<message to='{to}' type='chat' id='1'><body>?</body></message>")).await;
         assert_eq!(condition(&answer).as_deref(), Some("service-unavailable"), "{to}");
@@ -120,13 +120,14 @@ async fn rfc6121_8_5_1_nothing_waits_for_an_account_that_does_not_exist() {
 #[tokio::test]
 async fn rfc6121_8_5_2_1_1_a_negative_priority_takes_nothing_until_it_rises() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     sender.send(&chat(1)).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
-    assert!(messages_at_log_in(&mut recipient, -1).await.is_empty());
+    recipient.become_available(-1).await;
+    assert!(messages_so_far(&mut recipient).await.is_empty());
     sender.send(&chat(2)).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     assert!(messages_so_far(&mut recipient).await.is_empty());
     recipient.send("<presence><priority>0</priority></presence>").await;
     for number in ["1", "2"] {
@@ -138,49 +139,49 @@ async fn rfc6121_8_5_2_1_1_a_negative_priority_takes_nothing_until_it_rises() {
 #[tokio::test]
 async fn rfc6121_4_6_directed_presence_fetches_nothing() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     sender.send(&chat(1)).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
     recipient.send("<presence to='juliet@localhost'/>").await;
     assert!(messages_so_far(&mut recipient).await.is_empty());
-    assert_eq!(bodies(&messages_at_log_in(&mut recipient, 0).await), ["1"]);
+    assert_eq!(bodies(&messages_at_log_in(&server, &mut recipient, 0).await), ["1"]);
 }
 
 #[tokio::test]
 async fn xep0160_2_each_message_comes_once() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     for number in 0..3 {
         sender.send(&chat(number)).await;
     }
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut first = romeo(&server, "first").await;
-    assert_eq!(bodies(&messages_at_log_in(&mut first, 0).await), ["0", "1", "2"]);
+    assert_eq!(bodies(&messages_at_log_in(&server, &mut first, 0).await), ["0", "1", "2"]);
     // Presence again, another resource, and the same one anew.
-    assert!(messages_at_log_in(&mut first, 1).await.is_empty());
+    assert!(messages_at_log_in(&server, &mut first, 1).await.is_empty());
     let mut second = romeo(&server, "second").await;
-    assert!(messages_at_log_in(&mut second, 0).await.is_empty());
+    assert!(messages_at_log_in(&server, &mut second, 0).await.is_empty());
     first.close().await;
     let mut again = romeo(&server, "first").await;
-    assert!(messages_at_log_in(&mut again, 0).await.is_empty());
+    assert!(messages_at_log_in(&server, &mut again, 0).await.is_empty());
 }
 
 /// Two that become available at once share what waits between them: each message goes to one of them.
 #[tokio::test]
 async fn xep0160_2_two_that_come_at_once_do_not_both_get_it() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     let (mut one, mut other) = (romeo(&server, "one").await, romeo(&server, "other").await);
     for round in 0..20 {
         for number in 0..3 {
             sender.send(&chat(round * 3 + number)).await;
         }
-        sender.expect_nothing().await;
+        sender.until_acked().await;
         one.send("<presence/>").await;
         other.send("<presence/>").await;
-        let mut came = bodies(&messages_so_far(&mut one).await);
-        came.extend(bodies(&messages_so_far(&mut other).await));
+        let mut came = bodies(&fetched(&server, &mut one).await);
+        came.extend(bodies(&fetched(&server, &mut other).await));
         came.sort_by_key(|number| number.parse::<u32>().unwrap());
         let expected: Vec<String> = (0..3).map(|number| (round * 3 + number).to_string()).collect();
         assert_eq!(came, expected);
@@ -196,7 +197,7 @@ async fn xep0160_2_two_that_come_at_once_do_not_both_get_it() {
 async fn xep0160_2_too_many_are_refused_to_their_sender_and_room_is_made_by_log_in() {
     for archive in ["true", "false"] {
         let server = verona().set("session.offline_messages", "5").set("archive.enabled", archive).start().await;
-        let mut sender = juliet(&server, "balcony").await;
+        let mut sender = juliet(&server).await;
         for round in 0..2 {
             let mut refused = 0;
             for number in 0..8 {
@@ -209,7 +210,7 @@ async fn xep0160_2_too_many_are_refused_to_their_sender_and_room_is_made_by_log_
             }
             assert_eq!(refused, 3, "round {round}");
             let mut recipient = romeo(&server, "orchard").await;
-            let came = bodies(&messages_at_log_in(&mut recipient, 0).await);
+            let came = bodies(&messages_at_log_in(&server, &mut recipient, 0).await);
             assert_eq!(came, ["0", "1", "2", "3", "4"]);
             recipient.close().await;
         }
@@ -221,7 +222,7 @@ async fn what_was_acknowledged_survives_a_crash_and_a_stop() {
     for crash in [true, false] {
         for archive in ["true", "false"] {
             let mut server = verona().set("archive.enabled", archive).start().await;
-            let mut sender = RawClient::managed(&server, "juliet@localhost", "r0m30", "balcony").await;
+            let mut sender = juliet(&server).await;
             for number in 0..50 {
                 sender.send(&chat(number)).await;
             }
@@ -248,7 +249,7 @@ async fn what_was_acknowledged_survives_a_crash_and_a_stop() {
 #[tokio::test]
 async fn what_was_in_flight_at_a_crash_waits_again() {
     let mut server = verona().start().await;
-    let mut sender = RawClient::managed(&server, "juliet@localhost", "r0m30", "balcony").await;
+    let mut sender = juliet(&server).await;
     let mut recipient = RawClient::managed(&server, "romeo@localhost", "jul13t", "orchard").await;
     recipient.become_available(0).await;
     for number in 0..10 {
@@ -260,7 +261,7 @@ async fn what_was_in_flight_at_a_crash_waits_again() {
     let states: Vec<_> = server.rows("romeo@localhost").await.iter().map(|row| row.state).collect();
     assert_eq!(states, [RowState::Pending; 10]);
     let mut recipient = romeo(&server, "orchard").await;
-    let came = bodies(&messages_at_log_in(&mut recipient, 0).await);
+    let came = bodies(&messages_at_log_in(&server, &mut recipient, 0).await);
     assert_eq!(came, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
@@ -268,7 +269,7 @@ async fn what_was_in_flight_at_a_crash_waits_again() {
 #[tokio::test]
 async fn xep0359_6_forged_ids_of_our_domain_are_taken_away() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     let forged = |by: &str| format!("<stanza-id xmlns='{IDS}' by='{by}' id='forged'/>");
     let ids = [
         forged("romeo@localhost"),
@@ -289,7 +290,7 @@ async fn xep0359_6_forged_ids_of_our_domain_are_taken_away() {
         assert_eq!(raw.child("origin-id", IDS).unwrap().attribute("id").as_deref(), Some("mine"), "{what}");
     };
     sender.send(&super::to_romeo(&format!("<body>stored</body>{ids}"))).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
     recipient.send("<presence/>").await;
     check(&recipient.message().await, "stored");
@@ -312,10 +313,10 @@ async fn xep0359_6_forged_ids_of_our_domain_are_taken_away() {
 #[tokio::test]
 async fn xep0203_3_a_delay_of_the_sender_is_kept_beside_ours() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     let written = format!("<delay xmlns='{DELAY}' from='juliet@localhost' stamp='2002-09-10T23:08:25Z'/>");
     sender.send(&super::to_romeo(&format!("<body>old news</body>{written}"))).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
     recipient.send("<presence/>").await;
     let message = recipient.message().await;
@@ -327,7 +328,7 @@ async fn xep0203_3_a_delay_of_the_sender_is_kept_beside_ours() {
 #[tokio::test]
 async fn xep0160_4_the_feature_is_announced() {
     let server = verona().start().await;
-    let mut client = juliet(&server, "balcony").await;
+    let mut client = juliet(&server).await;
     let info = "http://jabber.org/protocol/disco#info";
     let answer = client.ask(&format!("<iq type='get' id='1' to='localhost'><query xmlns='{info}'/></iq>")).await;
     let query = answer.as_raw().child("query", info).unwrap();
@@ -343,9 +344,9 @@ async fn xep0160_4_the_feature_is_announced() {
 #[tokio::test]
 async fn what_waits_goes_with_the_account() {
     let server = verona().start().await;
-    let mut sender = juliet(&server, "balcony").await;
+    let mut sender = juliet(&server).await;
     sender.send(&chat(1)).await;
-    sender.expect_nothing().await;
+    sender.until_acked().await;
     server.until_rows("romeo@localhost", |rows| rows.len() == 1).await;
     let removed = server.run(&["user", "remove", "romeo@localhost"], "");
     assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
