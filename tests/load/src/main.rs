@@ -9,6 +9,7 @@
 //! Accounts are `user0@DOMAIN`, `user1@DOMAIN`, … with the passwords `password0`, `password1`, …; `starling-load users N`
 //! prints them for `starlingd user import`. Traffic goes to loopback alone.
 
+mod archive;
 mod chat;
 mod client;
 mod compare;

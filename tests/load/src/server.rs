@@ -59,6 +59,11 @@ impl Installation {
         if import.wait().await?.success() { Ok(installation) } else { Err("accounts not imported".into()) }
     }
 
+    /// The file that the server keeps messages in.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data.path().join("starling.db")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/../open.toml");
         let mut command = Command::new(&self.program);

@@ -1,0 +1,71 @@
+//! An archive that has grown before the server starts.
+
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use starling_store::{Change, Direction, MessageId, Messages as _, Row, RowState, SqliteStore, Store as _};
+
+use crate::Failure;
+
+/// Of one transaction.
+const GROUP: u64 = 1000;
+/// Over which the messages are spread, up to now.
+const SPAN: Duration = Duration::from_secs(30 * 24 * 3600);
+const BODY: usize = 200;
+/// The instance that gave these ids: none that runs.
+const INSTANCE: u64 = 0;
+
+/// Writes `rows` rows into a database that no server has open: what pairs of the first `users` users have sent each
+/// other, a row for each end, all delivered.
+pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(), Failure> {
+    let store = SqliteStore::open(database).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let began = u64::try_from(now.saturating_sub(SPAN).as_millis())?;
+    let (messages, span) = (rows / 2, u64::try_from(SPAN.as_millis())?);
+    let pairs = (users / 2).max(1) as u64;
+    let body = "x".repeat(BODY);
+    for first in (0..messages).step_by(usize::try_from(GROUP / 2)?) {
+        let group: Vec<Archived> = (first..(first + GROUP / 2).min(messages))
+            .map(|number| {
+                let id = MessageId::new(began + number * span / messages, (number % 0x1_0000) as u16, INSTANCE);
+                Archived::new(id, number % pairs, number, &body)
+            })
+            .collect();
+        let changes: Vec<_> = group.iter().flat_map(Archived::rows).collect();
+        store.commit(&changes).await?;
+    }
+    // Pair 0 has the first message, and so the most.
+    let expected = usize::try_from(messages.div_ceil(pairs))?;
+    let there = store.rows("user0@localhost", None, u32::try_from(expected + 1)?).await?.len();
+    store.close().await;
+    if there == expected { Ok(()) } else { Err(format!("{there} rows of user0, not {expected}").into()) }
+}
+
+/// One message.
+struct Archived {
+    id: MessageId,
+    from: String,
+    to: String,
+    stanza: String,
+}
+
+impl Archived {
+    fn new(id: MessageId, pair: u64, number: u64, body: &str) -> Self {
+        let (from, to) = (format!("user{}@localhost", 2 * pair), format!("user{}@localhost", 2 * pair + 1));
+        let stanza = format!(
+            "<message from='{from}/load' to='{to}/load' type='chat' id='old-{number}'><body>{body}</body></message>"
+        );
+        Self { id, from, to, stanza }
+    }
+
+    /// One for each end.
+    fn rows(&self) -> [Change<'_>; 2] {
+        let row = |account, peer, direction| {
+            let (id, state, archived) = (self.id, RowState::Delivered, true);
+            Change::Put(Row { account, id, peer, direction, state, archived, stanza: self.stanza.as_bytes() })
+        };
+        [row(&self.from, &self.to, Direction::Sent), row(&self.to, &self.from, Direction::Received)]
+    }
+}
