@@ -105,14 +105,15 @@ pub(crate) async fn run(target: &Target, pid: u32, shape: &Shape, duration: Dura
             Ok::<_, Failure>(talk)
         });
     }
-    let before = process::cpu(pid)?;
+    let before = process::settled_cpu(pid).await?;
     let began = Instant::now();
     start.wait().await;
     let mut talks = Vec::new();
     while let Some(done) = talking.join_next().await {
         talks.push(done??);
     }
-    let (took, cpu) = (began.elapsed(), process::cpu(pid)?.saturating_sub(before));
+    let took = began.elapsed();
+    let cpu = process::settled_cpu(pid).await?.saturating_sub(before);
     let mut tally = Tally::default();
     for talk in talks {
         tally.add(talk.close().await?);

@@ -91,10 +91,11 @@ pub(crate) async fn run(target: &Target, pid: u32, ring: Ring, duration: Duratio
         }
         viewing.spawn(viewer.view(Arc::clone(&round), taken));
     }
-    let before = process::cpu(pid)?;
+    let before = process::settled_cpu(pid).await?;
     let began = Instant::now();
     let changes = change(&turns, &round, ring, duration).await?;
-    let (took, cpu) = (began.elapsed(), process::cpu(pid)?.saturating_sub(before));
+    let took = began.elapsed();
+    let cpu = process::settled_cpu(pid).await?.saturating_sub(before);
     // Without turns to come, viewers end.
     turns.clear();
     let (mut tally, mut clients) = (Tally::default(), Vec::new());

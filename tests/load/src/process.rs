@@ -1,8 +1,13 @@
 //! What the kernel says of a process.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Failure;
+
+/// A process that took no CPU for so long does nothing.
+const STILL: Duration = Duration::from_millis(300);
+/// Busier for longer: what it does has nothing to do with what it was asked.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 /// CPU time of all its threads, those that ended included, in user and kernel mode. Granularity: 10 ms.
 pub(crate) fn cpu(pid: u32) -> Result<Duration, Failure> {
@@ -11,6 +16,22 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration, Failure> {
     let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no process")?.1.split_whitespace().collect();
     let ticks = |index: usize| -> Result<u64, Failure> { Ok(fields.get(index).ok_or("no such field")?.parse()?) };
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+/// Waits until the process does nothing more, at most [`SETTLED_WITHIN`]; then its CPU time. What it puts off, such as
+/// writing to its database, belongs to what made it do so.
+pub(crate) async fn settled_cpu(pid: u32) -> Result<Duration, Failure> {
+    let end = Instant::now() + SETTLED_WITHIN;
+    let mut last = cpu(pid)?;
+    loop {
+        // The kernel tells nobody that a process has become idle.
+        tokio::time::sleep(STILL).await;
+        let now = cpu(pid)?;
+        if now == last || Instant::now() >= end {
+            return Ok(now);
+        }
+        last = now;
+    }
 }
 
 /// Proportional set size in KiB: memory of its own, and its part of what it shares.

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::oneshot, task::JoinSet};
@@ -56,7 +56,7 @@ impl fmt::Display for Idle {
 /// Logs in and out `count` times, as different users.
 pub(crate) async fn log_in(target: &Target, pid: u32, count: usize, at_once: usize) -> Result<LogIns, Failure> {
     let next = Arc::new(AtomicUsize::new(0));
-    let (before, began) = (process::cpu(pid)?, Instant::now());
+    let (before, began) = (process::settled_cpu(pid).await?, Instant::now());
     let mut working = JoinSet::new();
     for _ in 0..at_once.max(1) {
         let (next, target) = (Arc::clone(&next), target.clone());
@@ -76,7 +76,7 @@ pub(crate) async fn log_in(target: &Target, pid: u32, count: usize, at_once: usi
     while let Some(done) = working.join_next().await {
         done??;
     }
-    log_ins(pid, before, began, count)
+    log_ins(pid, before, began, count).await
 }
 
 /// Logs in and out `count` times, as users whose contacts are all online: with the roster, initial presence, and the
@@ -94,7 +94,7 @@ pub(crate) async fn log_in_among_friends(
     let staying = (0..ring.users).filter(|user| !coming.contains(user));
     let staying = Reading::new(friends::log_in(target, staying, manner).await?);
     let next = Arc::new(AtomicUsize::new(0));
-    let (before, began) = (process::cpu(pid)?, Instant::now());
+    let (before, began) = (process::settled_cpu(pid).await?, Instant::now());
     let mut working = JoinSet::new();
     for user in coming {
         let (next, target) = (Arc::clone(&next), target.clone());
@@ -110,13 +110,14 @@ pub(crate) async fn log_in_among_friends(
     while let Some(done) = working.join_next().await {
         done??;
     }
-    let log_ins = log_ins(pid, before, began, count)?;
+    let log_ins = log_ins(pid, before, began, count).await?;
     friends::close(staying.end().await?).await?;
     Ok(log_ins)
 }
 
-fn log_ins(pid: u32, before: std::time::Duration, began: Instant, count: usize) -> Result<LogIns, Failure> {
-    let (took, cpu) = (began.elapsed(), process::cpu(pid)?.saturating_sub(before));
+async fn log_ins(pid: u32, before: Duration, began: Instant, count: usize) -> Result<LogIns, Failure> {
+    let took = began.elapsed();
+    let cpu = process::settled_cpu(pid).await?.saturating_sub(before);
     Ok(LogIns { cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64, per_second: count as f64 / took.as_secs_f64() })
 }
 

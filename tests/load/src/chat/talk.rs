@@ -129,7 +129,7 @@ impl Talk {
             let is_over = now >= end || matches!(turn, Turn::Schedule { .. }) && due >= end;
             if is_over && self.under_way() == 0 {
                 if self.sender.unacknowledged() == 0 {
-                    return Ok(());
+                    return self.acknowledge().await;
                 }
                 if !asked {
                     self.sender.ask().await?;
@@ -148,6 +148,16 @@ impl Talk {
                 () = timer.as_mut() => {}
             }
         }
+    }
+
+    /// All that came: nobody asks again, or keeps any of it for later.
+    async fn acknowledge(&mut self) -> Result<(), Failure> {
+        self.receiver.answer().await?;
+        if let Some((one, two)) = &mut self.others {
+            one.answer().await?;
+            two.answer().await?;
+        }
+        Ok(())
     }
 
     /// How many messages did not come everywhere yet.
