@@ -8,7 +8,7 @@ use starling_xml::RawElement;
 use starling_xmpp::{
     Random, SystemRandom,
     acks::nonza::{self, Nonza},
-    error::{Condition, StreamError},
+    error::{Condition, StreamCondition, StreamError},
 };
 
 use crate::{
@@ -45,10 +45,13 @@ impl Stream<'_> {
             (Some(Nonza::Answer { h }), Some(managed)) => {
                 managed.acknowledged(h, self.session.service(), self.inbox).map_err(End::TooHigh)?;
             }
-            // §3: once per stream; §5: in the place of bind alone.
-            (Some(Nonza::Enable { .. }), Some(_))
-            | (Some(Nonza::Request | Nonza::Answer { .. }), None)
-            | (Some(Nonza::Resume { .. }), _) => {
+            // §3: once per stream.
+            (Some(Nonza::Enable { .. }), Some(_)) => {
+                let error = StreamError::with_text(StreamCondition::PolicyViolation, "the stream is managed already");
+                return Err(End::Error(error));
+            }
+            // §5: in the place of bind alone.
+            (Some(Nonza::Request | Nonza::Answer { .. }), None) | (Some(Nonza::Resume { .. }), _) => {
                 nonza::write_failed(Condition::UnexpectedRequest, None, out);
             }
             (None, _) => {}

@@ -217,26 +217,25 @@ impl Session {
         let envelope = self.kept_envelope(stanza, account, archived);
         let Some(tracking) = &envelope.tracking else { return (None, Fate::DroppedNobodyWaits) };
         let follows_diverted = self.ledger.has_diverted(account);
-        let (mut queued, mut full) = (false, follows_diverted);
-        if !follows_diverted {
-            for target in targets {
+        let (mut full, mut meant_for_sessions) = (follows_diverted, false);
+        for target in targets {
+            meant_for_sessions = true;
+            if !follows_diverted {
                 tracking.hold();
-                match service.link().send(target.full.as_str(), &envelope) {
-                    Outcome::Queued => queued = true,
-                    refused => {
-                        full |= refused == Outcome::Full;
-                        tracking.release();
-                    }
+                let outcome = service.link().send(target.full.as_str(), &envelope);
+                full |= outcome == Outcome::Full;
+                if outcome != Outcome::Queued {
+                    tracking.release();
                 }
             }
         }
-        let returned = tracking.release() == Settled::Returned && !queued;
+        let returned = tracking.release() == Settled::Returned;
         if returned && !keep.offline {
             // It was for sessions alone, and they are gone, or do not keep up.
             let error = if full { too_much() } else { Condition::ServiceUnavailable.into() };
             return (None, self.refuse(stanza, error, out));
         }
-        if returned && full && service.waiting().admit(account) == Admission::Full {
+        if returned && meant_for_sessions && !service.waiting().admit_unasked(account) {
             return (None, self.refuse(stanza, too_much(), out));
         }
         let journaled = if archived || returned {
@@ -256,7 +255,7 @@ impl Session {
         let id = self.service.next_id();
         let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + account.len() + 140);
         let is_ours = |domain: &str| self.service.serves(domain);
-        stamp::stamp_kept(raw, self.full.as_str(), self.lang.as_deref(), (account, id), is_ours, &mut bytes);
+        stamp::stamp_message(raw, self.full.as_str(), self.lang.as_deref(), Some((account, id)), is_ours, &mut bytes);
         let tracking = Tracking::new(id.0, archived, Arc::clone(self.ledger.entry()));
         let from = Jid::from(self.full.clone());
         Arc::new(Envelope::kept(stanza.to.clone(), from, stanza.kind, bytes, tracking))

@@ -57,6 +57,19 @@ impl Waiting {
         }
     }
 
+    /// The same for an account that is there, but does not keep up. If the number is not known, it is counted from here on:
+    /// a session has fetched what waited, or is about to.
+    pub(crate) fn admit_unasked(&self, account: &str) -> bool {
+        match self.admit(account) {
+            Admission::Granted => true,
+            Admission::Full => false,
+            Admission::Unknown => {
+                self.set(account, 1);
+                true
+            }
+        }
+    }
+
     /// What the store says. What was counted meanwhile may be counted twice, until the account fetches its messages.
     pub(crate) fn set(&self, account: &str, count: u32) {
         let counts = self.counts.pin();

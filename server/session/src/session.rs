@@ -363,7 +363,12 @@ impl Session {
     /// stream's language (§8.1.5). Encoded once, however many receive it.
     pub(crate) fn envelope(&self, stanza: &Stanza<'_>) -> Arc<Envelope> {
         let mut bytes = Vec::with_capacity(stanza.raw.as_str().len() + self.full.as_str().len() + 48);
-        stamp::stamp(&stanza.raw, self.full.as_str(), self.lang.as_deref(), &mut bytes);
+        let (raw, from, lang) = (&stanza.raw, self.full.as_str(), self.lang.as_deref());
+        if let Kind::Message(_) = stanza.kind {
+            stamp::stamp_message(raw, from, lang, None, |domain| self.service.serves(domain), &mut bytes);
+        } else {
+            stamp::stamp(raw, from, lang, &mut bytes);
+        }
         let from = Jid::from(self.full.clone());
         Arc::new(Envelope::new(stanza.to.clone(), from, stanza.kind, bytes))
     }

@@ -20,18 +20,19 @@ pub(crate) fn stamp(raw: &RawElement<'_>, from: &str, lang: Option<&str>, out: &
     }
 }
 
-/// The same for a message that is kept: with its id, and without ids that claim to be of a domain that `is_ours`.
-pub(crate) fn stamp_kept(
+/// The same for a message: without ids that claim to be of a domain that `is_ours` and, if it is kept, with its own.
+pub(crate) fn stamp_message(
     raw: &RawElement<'_>,
     from: &str,
     lang: Option<&str>,
-    (account, id): (&str, MessageId),
+    kept: Option<(&str, MessageId)>,
     is_ours: impl Fn(&str) -> bool,
     out: &mut Vec<u8>,
 ) {
     if memmem::find(raw.as_str().as_bytes(), STANZA_IDS.as_bytes()).is_none() || !strip(raw, from, lang, is_ours, out) {
         stamp(raw, from, lang, out);
     }
+    let Some((account, id)) = kept else { return };
     append(out, |out| {
         out.extend_from_slice(b"<stanza-id xmlns='urn:xmpp:sid:0' by='");
         starling_xml::escape::attribute(account, out);
@@ -156,7 +157,7 @@ mod tests {
         let element = parse(stanza, &Scope::client(), Limits::default()).unwrap();
         let mut out = Vec::new();
         let is_ours = |domain: &str| domain == "example.com";
-        stamp_kept(&element.as_raw(), "a@example.com/x", None, ("b@example.com", ID), is_ours, &mut out);
+        stamp_message(&element.as_raw(), "a@example.com/x", None, Some(("b@example.com", ID)), is_ours, &mut out);
         String::from_utf8(out).unwrap()
     }
 

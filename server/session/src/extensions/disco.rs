@@ -26,7 +26,9 @@ impl Extension for Disco {
 
     fn features(&self, scope: Scope) -> &'static [&'static str] {
         match scope {
-            Scope::Server | Scope::OwnAccount => &[ns::DISCO_INFO, ns::DISCO_ITEMS],
+            // XEP-0160 §4: messages wait for those who are not there.
+            Scope::Server => &[ns::DISCO_INFO, ns::DISCO_ITEMS, "msgoffline"],
+            Scope::OwnAccount => &[ns::DISCO_INFO, ns::DISCO_ITEMS],
             Scope::OtherAccount => &[],
         }
     }
