@@ -95,7 +95,7 @@ pub struct Facts {
 /// What is kept of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// It belongs into the archives of sender and recipient (XEP-0313 §5.1.1).
+    /// It belongs into the archives of sender and recipient (XEP-0313 §6.1.1).
     pub archive: bool,
     /// It waits for the recipient if nobody is there to take it (XEP-0160 §3).
     pub offline: bool,
@@ -168,7 +168,7 @@ impl Facts {
     /// | message | sent | received |
     /// |---|---|---|
     /// | with `<private/>` or `<no-copy/>` (§9; hints do not count in errors, XEP-0334 §5) | no | no |
-    /// | with `<sent/>` or `<received/>`: copies are not copied again (§12) | no | no |
+    /// | with `<sent/>` or `<received/>`: copies are not copied again (§11) | no | no |
     /// | type groupchat | no | no |
     /// | type error | if it answers a copied message | if it answers a copied message |
     /// | with an invitation, direct or mediated | yes | yes |
@@ -209,7 +209,7 @@ impl Facts {
         }
     }
 
-    /// What is kept, by XEP-0160 §3 (offline), XEP-0313 §5.1.1 (archive) and XEP-0334 §4 (hints). The first line that
+    /// What is kept, by XEP-0160 §3 (offline), XEP-0313 §6.1.1 (archive) and XEP-0334 §4 (hints). The first line that
     /// fits decides:
     ///
     /// | message | archive | offline |

@@ -9,7 +9,7 @@
 //!        change() ─────────┘ one document per account in the store ◄── containers: blocking, privacy_lists
 //! ```
 //!
-//! Both extensions keep what they know in one document (XEP-0191 §4: the same back-end store). The block list is asked
+//! Both extensions keep what they know in one document (XEP-0191 §5: the same back-end store). The block list is asked
 //! first, and holds whichever list is active; then the active list of the session, or the default list.
 //!
 //! What a denial means (XEP-0191 §3.3, XEP-0016 §2.14), seen from the entry session of a stanza:

@@ -101,7 +101,7 @@ fn xep0280_6_1_an_error_is_copied_if_it_answers_what_was_copied() {
 }
 
 #[test]
-fn xep0280_12_what_claims_to_be_a_copy_is_never_copied() {
+fn xep0280_11_what_claims_to_be_a_copy_is_never_copied() {
     for name in ["sent", "received"] {
         let claim = format!("<{name} xmlns='urn:xmpp:carbons:2'/>{BODY}");
         assert!(of("type='chat'", &claim).is_copy);
@@ -125,7 +125,7 @@ fn names_count_in_their_namespace_only() {
 }
 
 #[test]
-fn xep0160_3_xep0313_5_1_1_xep0334_4_every_type_with_every_payload() {
+fn xep0160_3_xep0313_6_1_1_xep0334_4_every_type_with_every_payload() {
     const NOT: Keep = Keep { archive: false, offline: false };
     const ALL: Keep = Keep { archive: true, offline: true };
     const OFFLINE: Keep = Keep { archive: false, offline: true };
@@ -296,6 +296,29 @@ fn xep0280_7_xep0297_3_the_copy_declares_every_namespace() {
         assert_eq!(message.attribute("from").as_deref(), Some("juliet@localhost/balcony"));
         assert_eq!(message.child("body", ns::CLIENT).unwrap().text(), "Hi");
     }
+}
+
+#[test]
+fn xep0313_3_5_the_copy_of_a_sent_message_names_the_senders_archive() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let stamped = |by: &str, behind: &str| {
+        format!(
+            "<message from='a@b/c' to='x@y'><body/><stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='{id}'/>{behind}</message>"
+        )
+    };
+    let by = |direction, message: &str| {
+        let copy = carbon(direction, "o'neill@b", "o'neill@b/d", MessageType::Normal, message.as_bytes());
+        let element = parse(std::str::from_utf8(&copy).unwrap(), &Scope::client(), Limits::default()).unwrap();
+        let wrapper = element.as_raw().children().next().unwrap();
+        let message = wrapper.child("forwarded", "urn:xmpp:forward:0").unwrap().child("message", ns::CLIENT).unwrap();
+        let stamp = message.child("stanza-id", STANZA_IDS).unwrap();
+        assert_eq!(stamp.attribute("id").as_deref(), Some(id));
+        stamp.attribute("by").unwrap().into_owned()
+    };
+    assert_eq!(by(Direction::Sent, &stamped("x@y", "")), "o'neill@b");
+    assert_eq!(by(Direction::Received, &stamped("x@y", "")), "x@y");
+    // Another's id stays another's.
+    assert_eq!(by(Direction::Sent, &stamped("room@muc", "<q xmlns='urn:example:q'/>")), "room@muc");
 }
 
 #[test]

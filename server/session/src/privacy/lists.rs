@@ -95,8 +95,8 @@ pub struct List {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
     /// XEP-0191's block list. It stands in the same document as the lists, and in front of all of them, whichever is
-    /// active: who is blocked stays blocked (§4 suggests to keep it within the default list, where a client that makes
-    /// another list active unblocks everybody without knowing).
+    /// active: who is blocked stays blocked. (XEP-0191 §5 suggests to keep it within the default list, where a client
+    /// that makes another list active unblocks everybody without knowing.)
     pub blocked: BTreeSet<Jid>,
     /// XEP-0016's lists, by name.
     pub lists: Vec<List>,
@@ -118,7 +118,7 @@ pub enum Verdict {
 }
 
 impl Stanzas {
-    /// XEP-0016 §2.1 and §2.10 to §2.14. Presence that is neither available nor unavailable is no notification: only
+    /// XEP-0016 §2.1 and §2.9 to §2.13. Presence that is neither available nor unavailable is no notification: only
     /// rules for all stanzas are about it.
     #[must_use]
     pub const fn are_about(self, direction: Direction, kind: Kind) -> bool {
@@ -203,7 +203,7 @@ impl Lists {
         self.lists.iter().flat_map(|list| &list.items).any(|item| item.subject.asks_roster())
     }
 
-    /// XEP-0191 §2: whether `peer`, its bare JID, its domain or a domain above that is blocked.
+    /// XEP-0191 §6: whether `peer`, its bare JID, its domain or a domain above that is blocked.
     #[must_use]
     pub fn is_blocked(&self, peer: &Jid) -> bool {
         !self.index.is_empty() && patterns(peer).any(|pattern| self.index.contains(pattern))

@@ -1,5 +1,5 @@
 //! Presence that follows a change of lists: who may no longer see somebody sees them go, and who may again sees them
-//! come (XEP-0191 §3.3 and §3.4, XEP-0016 §2.11 and §2.12).
+//! come (XEP-0191 §3.3 and §3.4, XEP-0016 §2.10 and §2.11).
 
 use std::sync::Arc;
 

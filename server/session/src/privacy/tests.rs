@@ -86,7 +86,7 @@ fn xep0016_2_1_each_element_is_about_its_kind_of_stanza_in_its_direction() {
 }
 
 #[test]
-fn xep0016_2_1_xep0191_2_addresses_match_resources_users_and_subdomains() {
+fn xep0016_2_1_xep0191_6_addresses_match_resources_users_and_subdomains() {
     // Per address in the list: who is matched.
     let peers =
         ["u@d.x/r", "u@d.x/s", "u@d.x", "v@d.x/r", "d.x/r", "d.x", "s.d.x", "u@s.d.x/r", "ad.x", "u@x", "u@e.x/r"];

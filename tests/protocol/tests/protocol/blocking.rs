@@ -246,7 +246,7 @@ async fn xep0191_3_3_3_4_presence_goes_when_blocked_and_comes_back_when_unblocke
     juliet.expect_nothing_but_presence().await;
     let before = set(&mut juliet, "block", &["romeo@localhost"]).await;
     romeo.until_presence("juliet@localhost/balcony", Some("unavailable")).await;
-    // XEP-0016 §2.11: and she no longer sees him.
+    // XEP-0016 §2.10: and she no longer sees him.
     presence(&mut juliet, before, "romeo@localhost/orchard", Some("unavailable")).await;
     // What changes meanwhile is not for him, nor his for her.
     juliet.send("<presence><status>waits</status></presence>").await;
@@ -297,7 +297,7 @@ async fn xep0191_3_4_3_5_who_is_unblocked_gets_through_again() {
 }
 
 #[tokio::test]
-async fn xep0191_2_a_full_jid_blocks_one_resource_and_a_domain_all_of_its_users() {
+async fn xep0191_6_a_full_jid_blocks_one_resource_and_a_domain_all_of_its_users() {
     let server = verona().start().await;
     let (mut juliet, mut orchard) = both(&server).await;
     let mut garden = romeo(&server, "garden").await;
@@ -314,9 +314,9 @@ async fn xep0191_2_a_full_jid_blocks_one_resource_and_a_domain_all_of_its_users(
     juliet.expect_nothing().await;
 }
 
-/// XEP-0191 §4, note: an implementation must not block one resource of a user from another.
+/// XEP-0191 §5, note: an implementation must not block one resource of a user from another.
 #[tokio::test]
-async fn xep0191_4_nobody_can_block_themselves() {
+async fn xep0191_5_nobody_can_block_themselves() {
     let server = verona().start().await;
     let mut one = juliet(&server, "one").await;
     let mut two = juliet(&server, "two").await;
