@@ -156,6 +156,8 @@ pub enum Event {
         stanza_id: Option<String>,
         /// It came with a time (XEP-0203).
         delayed: bool,
+        /// The resource was bound, and its presence had not come back yet.
+        early: bool,
     },
     /// A message came back as an error.
     Returned {
@@ -275,10 +277,11 @@ impl fmt::Display for Entry {
             Event::Replayed { message, place: at } => write!(f, "-> {message} replayed, {}", place(&Some(*at))),
             Event::Heard { session, h, by } => write!(f, "<- h {h} by {by:?}, session {}", session.0),
             Event::Counted { session, h } => write!(f, "-> h {h}, session {}", session.0),
-            Event::Received { message, place: at, stanza_id, delayed } => {
+            Event::Received { message, place: at, stanza_id, delayed, early } => {
                 let id = stanza_id.as_deref().unwrap_or("no stanza-id");
                 let delayed = if *delayed { ", delayed" } else { "" };
-                write!(f, "<- {message}, {}, {id}{delayed}", place(at))
+                let early = if *early { ", early" } else { "" };
+                write!(f, "<- {message}, {}, {id}{delayed}{early}", place(at))
             }
             Event::Returned { message, error } => write!(f, "<- {message} as an error: {error}"),
             Event::Settled { stuck: None } => write!(f, "at rest"),

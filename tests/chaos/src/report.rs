@@ -14,6 +14,9 @@ const LINES: usize = 120;
 /// Around a message's life, what else happened to its sender, its recipient and the server.
 const AROUND: Duration = Duration::from_secs(3);
 
+/// The same, of connections, sessions and the server: long enough to see when a recipient came who had been away.
+const LATER: Duration = Duration::from_secs(15);
+
 /// Everything that a run leaves.
 #[derive(Debug)]
 pub struct Outcome {
@@ -76,11 +79,18 @@ impl Outcome {
         let own = |entry: &&Entry| about(&entry.event) == Some(message);
         let first = self.entries.iter().find(own).map(|entry| entry.at).unwrap_or_default();
         let last = self.entries.iter().rfind(own).map(|entry| entry.at).unwrap_or_default();
-        let (begin, end) = (first.saturating_sub(AROUND), last + AROUND);
+        let near = first.saturating_sub(AROUND)..=last + AROUND;
+        let later = first.saturating_sub(AROUND)..=last + LATER;
         self.told(|entry| {
-            let near = (begin..=end).contains(&entry.at);
             let party = entry.user.is_none() || entry.user == Some(message.from) || entry.user == Some(message.to);
-            about(&entry.event) == Some(message) || (near && party && about(&entry.event).is_none())
+            match &entry.event {
+                Event::Sent { message: of, .. }
+                | Event::Replayed { message: of, .. }
+                | Event::Received { message: of, .. }
+                | Event::Returned { message: of, .. } => *of == message,
+                Event::Said { .. } | Event::Heard { .. } | Event::Counted { .. } => party && near.contains(&entry.at),
+                _ => party && later.contains(&entry.at),
+            }
         })
     }
 

@@ -62,6 +62,8 @@ pub struct User {
     returned: Vec<Message>,
     sequences: HashMap<u32, u32>,
     messages: u32,
+    /// Presence has come back to the resource that was bound last.
+    available: bool,
     /// A connection that is not read any more, until there is another one.
     hung: Option<Wire>,
 }
@@ -81,6 +83,7 @@ impl User {
             returned: Vec::new(),
             sequences: HashMap::new(),
             messages: 0,
+            available: false,
             hung: None,
         }
     }
@@ -207,13 +210,22 @@ impl User {
             self.session_is_over();
         }
         wire.bind(RESOURCE).await?;
+        self.available = false;
         let mut first = String::new();
         if self.habits.sm && !offered {
             return Err(Broken::Wrong("XEP-0198 is not offered".to_owned()));
         }
         if self.habits.sm {
             let max = self.habits.max.map(|max| format!(" max='{max}'")).unwrap_or_default();
-            let answer = wire.ask(&format!("<enable xmlns='{SM}' resume='true'{max}/>")).await?;
+            wire.send(&format!("<enable xmlns='{SM}' resume='true'{max}/>")).await?;
+            let mut answer = wire.answer().await?;
+            // What is sent to the full JID may come as soon as that is bound. It is not counted (§4).
+            while answer.as_raw().namespace() != SM {
+                if answer.as_raw().name() == "message" {
+                    self.take_message(&answer);
+                }
+                answer = wire.answer().await?;
+            }
             let raw = answer.as_raw();
             if !raw.is("enabled", SM) {
                 return Err(Broken::Error(format!("enable: <{}/>", raw.name())));

@@ -24,6 +24,8 @@
 //!
 //! **Order.** Of two messages of one pair, the one that was first sent first must be first at the recipient; of copies, the
 //! first counts. Exempt is a message whose sender sent it *again* after it had first sent the other one: it may come behind.
+//! And one that came *early*, to a full JID that was bound and whose presence the server had not sent back yet, may come before
+//! others: it must be delivered at once (RFC 6121 §8.5.3.1), while what was kept waits for presence.
 
 mod story;
 
@@ -289,13 +291,15 @@ impl Verdict {
             // Of those received so far, the one that was first sent last: if any came too early, it did.
             let mut latest: Option<(usize, Message)> = None;
             for (_, message) in deliveries {
-                let sendings = told.messages.get(message).map(|story| story.sendings.as_slice()).unwrap_or_default();
+                let Some(Story { sendings, receipts, .. }) = told.messages.get(message) else { continue };
                 let (Some(first), Some(last)) = (sendings.first(), sendings.last()) else { continue };
+                let early = receipts.first().is_some_and(|receipt| receipt.early);
                 match latest {
                     Some((sent, other)) if last.entry < sent => {
                         self.fault(Kind::OutOfOrder, Some(*message), None, format!("came behind {other}"));
                     }
                     Some((sent, _)) if first.entry < sent => {}
+                    _ if early => {}
                     _ => latest = Some((first.entry, *message)),
                 }
             }

@@ -21,6 +21,9 @@ pub const DOMAIN: &str = "localhost";
 /// For a connection, a step of a log-in, and for bytes to be taken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes that are read at once.
+const READ: usize = 16 * 1024;
+
 /// Why a connection is over.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
@@ -105,7 +108,11 @@ impl Wire {
         self.answer().await
     }
 
-    async fn answer(&mut self) -> Result<OwnedElement, Broken> {
+    /// The next element, in time.
+    ///
+    /// # Errors
+    /// Why none came.
+    pub async fn answer(&mut self) -> Result<OwnedElement, Broken> {
         timeout(PATIENCE, self.next()).await.map_err(|_| Broken::Late("an answer"))?
     }
 
@@ -132,6 +139,7 @@ impl Wire {
                 Ok(Some(Frame::Open(_))) => None,
                 Ok(None) => {
                     self.input.clear();
+                    self.input.reserve(READ);
                     if self.tcp.read_buf(&mut self.input).await? == 0 {
                         return Err(Broken::Closed);
                     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use starling_xml::OwnedElement;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Phase, User};
+use super::{Phase, RESOURCE, User};
 use crate::{
     journal::{Event, HeardBy, Message},
     plan::{Asking, Leaving, Stay},
@@ -187,13 +187,17 @@ impl User {
                 if raw.name() == "message" {
                     self.take_message(element);
                 }
+                let own = || format!("user{}@{DOMAIN}/{RESOURCE}", self.number);
+                if raw.name() == "presence" && raw.attribute("from").is_some_and(|from| from == own()) {
+                    self.available = true;
+                }
             }
             (namespace, name) => return Err(Broken::Wrong(format!("<{name} xmlns='{namespace}'/>"))),
         }
         Ok(())
     }
 
-    fn take_message(&mut self, element: &OwnedElement) {
+    pub(super) fn take_message(&mut self, element: &OwnedElement) {
         let raw = element.as_raw();
         let name = raw.attribute("id").and_then(|id| id.parse::<Message>().ok());
         if raw.attribute("type").as_deref() == Some("error") {
@@ -227,7 +231,7 @@ impl User {
         }
         let delayed = raw.child("delay", "urn:xmpp:delay").is_some();
         let place = self.managed.as_ref().map(|managed| (managed.session, managed.received));
-        self.note(Event::Received { message, place, stanza_id, delayed });
+        self.note(Event::Received { message, place, stanza_id, delayed, early: !self.available });
     }
 }
 

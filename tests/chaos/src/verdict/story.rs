@@ -22,6 +22,7 @@ pub(super) struct Receipt {
     pub(super) user: u32,
     pub(super) place: Option<(Session, u32)>,
     pub(super) stanza_id: Option<String>,
+    pub(super) early: bool,
 }
 
 /// What happened to a message.
@@ -123,8 +124,9 @@ impl Told {
             Event::Replayed { .. } => self.replayed += 1,
             Event::Heard { session, h, by } => self.hear(at, user, *session, *h, *by),
             Event::Counted { session, h } => self.session(*session).counted.push((at, *h)),
-            Event::Received { message, place, stanza_id, .. } => {
-                let receipt = Receipt { entry: index, at, user, place: *place, stanza_id: stanza_id.clone() };
+            Event::Received { message, place, stanza_id, early, .. } => {
+                let (place, early, stanza_id) = (*place, *early, stanza_id.clone());
+                let receipt = Receipt { entry: index, at, user, place, stanza_id, early };
                 self.messages.entry(*message).or_default().receipts.push(receipt);
             }
             Event::Returned { message, error } => {

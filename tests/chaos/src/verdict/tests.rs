@@ -65,7 +65,7 @@ impl Run {
     fn receive(&mut self, sequence: u32, session: u32, count: u32, id: &str) -> &mut Self {
         let place = Some((Session(session), count));
         let stanza_id = (!id.is_empty()).then(|| id.to_owned());
-        let event = Event::Received { message: message(sequence), place, stanza_id, delayed: false };
+        let event = Event::Received { message: message(sequence), place, stanza_id, delayed: false, early: false };
         self.note(Some(TWO), event)
     }
 
@@ -274,6 +274,19 @@ fn what_comes_behind_a_later_one_is_out_of_order() {
 }
 
 #[test]
+fn what_came_to_a_resource_before_it_was_available_may_come_before_what_waited_for_that() {
+    let mut run = Run::new();
+    first(&mut run).send(1, 0, 2).send(2, 0, 3).send(3, 0, 4).receive(3, 1, 2, "id3");
+    let mut other = Run { entries: run.entries.clone(), now: run.now, sessions: run.sessions };
+    if let Some(Entry { event: Event::Received { early, .. }, .. }) = run.entries.last_mut() {
+        *early = true;
+    }
+    assert_eq!(run.receive(1, 1, 3, "id1").receive(2, 1, 4, "id2").faults(), []);
+    // The others still have their order.
+    assert_eq!(other.receive(2, 1, 3, "id2").receive(1, 1, 4, "id1").faults(), [Kind::OutOfOrder, Kind::OutOfOrder]);
+}
+
+#[test]
 fn what_had_to_be_sent_again_may_come_behind_what_was_first_sent_before_that_and_nothing_else() {
     let mut run = Run::new();
     first(&mut run).send(1, 0, 2).send(2, 0, 3).receive(2, 1, 2, "id2").kill().bind(ONE).bind(TWO);
@@ -319,7 +332,7 @@ fn a_client_that_does_not_come_to_rest_is_stuck() {
 #[test]
 fn a_message_at_another_client_or_from_nobody_is_astray() {
     let place = Some((Session(0), 1));
-    let received = |message| Event::Received { message, place, stanza_id: None, delayed: false };
+    let received = |message| Event::Received { message, place, stanza_id: None, delayed: false, early: false };
     assert_eq!(first(&mut Run::new()).send(1, 0, 2).note(Some(ONE), received(message(1))).faults(), [Kind::Astray]);
     assert_eq!(first(&mut Run::new()).receive(7, 1, 2, "id").faults(), [Kind::Astray]);
 }
