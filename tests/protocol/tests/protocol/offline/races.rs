@@ -1,6 +1,6 @@
 //! The sender's server sees "offline" while the recipient logs in: neither of the two may be the last to look.
 
-use starling_test_support::{RawClient, body};
+use starling_test_support::{RawClient, Server, body};
 use tokio::task::yield_now;
 
 use crate::{juliet, verona};
@@ -19,7 +19,7 @@ fn chat(number: u32) -> String {
 }
 
 /// One log-in, with three messages somewhere around it: each must come without a further log-in, once and in order.
-async fn race(server: &starling_test_support::Server, sender: &mut RawClient, round: u32) {
+async fn race(server: &Server, sender: &mut RawClient, round: u32) {
     let managed = round % 3 == 1;
     let enable = if managed { "<enable xmlns='urn:xmpp:sm:3'/>" } else { "" };
     let mut recipient = RawClient::identified(server, "romeo@localhost", "jul13t").await;
@@ -60,6 +60,15 @@ async fn race(server: &starling_test_support::Server, sender: &mut RawClient, ro
     recipient.expect_gone().await;
 }
 
+/// A race that one side always wins is none.
+async fn expect_both_ways(server: &Server) {
+    for outcome in ["stored", "delivered"] {
+        let name = format!("starling_stanzas_total{{kind=\"message\",outcome=\"{outcome}\"}}");
+        let share = server.metric(&name).await / f64::from(3 * races());
+        assert!(share > 0.02, "{share} {outcome}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_in_racing_offline_storage_never_strands_a_message() {
     let server = verona()
@@ -73,6 +82,7 @@ async fn a_log_in_racing_offline_storage_never_strands_a_message() {
         race(&server, &mut sender, round).await;
     }
     sender.expect_nothing().await;
+    expect_both_ways(&server).await;
 }
 
 /// The same where the session is there all the time, and only its presence comes and goes.
@@ -105,4 +115,5 @@ async fn presence_racing_offline_storage_never_strands_a_message() {
         recipient.expect_nothing_but_presence().await;
     }
     sender.expect_nothing().await;
+    expect_both_ways(&server).await;
 }

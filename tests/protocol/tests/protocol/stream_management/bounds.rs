@@ -87,6 +87,30 @@ async fn what_comes_for_a_session_that_waits_to_be_resumed_is_bounded_and_not_lo
     assert!(messages_so_far(&mut recipient).await.is_empty());
 }
 
+/// What waits in rows for a client that acknowledges nothing counts as what waits for somebody offline: each message is
+/// with the client, in a row, or back with its sender.
+#[tokio::test]
+async fn what_waits_for_a_client_that_acknowledges_nothing_is_bounded_too() {
+    let server = verona()
+        .set("c2s.limits.bytes_per_second", "off")
+        .set("c2s.limits.queue_stanzas", "100")
+        .set("session.offline_messages", "50")
+        .start()
+        .await;
+    let mut sender = crate::juliet(&server, "balcony").await;
+    let mut recipient = romeo(&server, "orchard").await;
+    recipient.become_available(0).await;
+    send_numbers(&mut sender, "romeo@localhost/orchard", 0..300).await;
+    let mut refused = 0;
+    for answer in sender.until_quiet().await {
+        assert_eq!(condition(&answer).as_deref(), Some("resource-constraint"));
+        refused += 1;
+    }
+    let rows = server.until_rows("romeo@localhost", |rows| rows.len() == 300 - refused).await;
+    let pending = rows.iter().filter(|row| row.state == RowState::Pending).count();
+    assert!(refused >= 150 && pending <= 50, "{refused} refused, {pending} in rows");
+}
+
 /// What is not kept comes back, so that its sender knows.
 #[tokio::test]
 async fn requests_that_do_not_fit_come_back() {
