@@ -424,6 +424,12 @@ impl Connection {
     /// Handles what came, one stanza after the other (RFC 6120 §10.1), until the client has to wait.
     async fn take(&mut self) -> Result<(), End> {
         let Some(mut input) = self.input.take() else { return Ok(()) };
+        // What was sent to the client before its own stanza came goes before the answer.
+        while let Some(parcel) = self.inbox.try_recv() {
+            if let Parcel::Stanza(envelope) = parcel {
+                self.push(envelope);
+            }
+        }
         loop {
             let mut rest = &*input;
             let before = rest.len();

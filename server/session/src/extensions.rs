@@ -12,6 +12,7 @@ mod privacy_lists;
 mod private_storage;
 mod pushes;
 mod registration;
+mod roster;
 mod time;
 mod vcard_temp;
 mod version;
@@ -30,6 +31,7 @@ pub struct Options {
 pub fn all(options: Options) -> Vec<Box<dyn Extension>> {
     let mut all: Vec<Box<dyn Extension>> = vec![
         Box::new(disco::Disco),
+        Box::new(roster::Roster),
         Box::new(caps::Caps::default()),
         Box::new(ping::Ping),
         Box::new(version::Version),
@@ -51,5 +53,6 @@ pub fn all(options: Options) -> Vec<Box<dyn Extension>> {
 /// What containers add to the stream features after log-in: whole elements.
 #[must_use]
 pub fn stream_features(extensions: &Extensions) -> String {
-    caps::stream_feature(extensions)
+    let roster = "<ver xmlns='urn:xmpp:features:rosterver'/><sub xmlns='urn:xmpp:features:pre-approval'/>";
+    caps::stream_feature(extensions) + roster
 }

@@ -21,10 +21,12 @@ mod metrics;
 mod offline;
 mod presence;
 pub mod privacy;
+mod roster;
 mod safety;
 mod service;
 mod session;
 mod stamp;
+pub mod subscription;
 
 pub use crate::{
     extensions::{Options as ExtensionOptions, all as all_extensions, stream_features},

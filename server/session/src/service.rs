@@ -24,6 +24,7 @@ use crate::{
     keeping::{Ids, Keeper, Kept},
     offline::Waiting,
     privacy,
+    roster::Rosters,
 };
 
 /// What happens when a client asks for a resource that is bound already (RFC 6120 §7.7.2.2).
@@ -69,6 +70,7 @@ pub struct Service {
     journal: Journal<Kept>,
     waiting: Waiting,
     recent: Recent,
+    rosters: Rosters,
     privacy: privacy::Cache,
 }
 
@@ -117,6 +119,7 @@ impl Service {
             journal,
             waiting: Waiting::new(policy.offline_messages),
             recent: Recent::default(),
+            rosters: Rosters::default(),
             privacy: privacy::Cache::default(),
         }
     }
@@ -162,6 +165,11 @@ impl Service {
     #[must_use]
     pub const fn privacy(&self) -> &privacy::Cache {
         &self.privacy
+    }
+
+    /// The rosters that were asked for lately.
+    pub(crate) const fn rosters(&self) -> &Rosters {
+        &self.rosters
     }
 
     /// Which messages were copied lately.

@@ -35,6 +35,8 @@ pub struct Session {
     pub(crate) lang: Option<Box<str>>,
     /// The priority of the presence it sent last; `None`: unavailable.
     pub(crate) priority: Option<i8>,
+    /// Whom it sent presence to directly, and who has to hear of its end (RFC 6121 §4.6.3).
+    pub(crate) directed: Vec<Jid>,
     /// What it sent and what of it is safe.
     pub(crate) ledger: Ledger,
     addresses: AddressCache,
@@ -70,6 +72,7 @@ impl Session {
             id,
             lang: None,
             priority: None,
+            directed: Vec::new(),
             ledger: Ledger::default(),
             addresses: AddressCache::default(),
         }
@@ -153,7 +156,7 @@ impl Session {
     fn route<'s>(&'s mut self, stanza: Stanza<'s>, out: &'s mut Vec<u8>) -> Result<Step<'s>, StreamError> {
         let kind = stanza.kind;
         let fate = match (kind, self.place(stanza.to.as_ref())) {
-            (Kind::Presence(presence), place) => {
+            (Kind::Presence(presence), _) => {
                 // §10.3.2: presence without `to` is for those who are subscribed; with `to` it is for that address.
                 if stanza.to.is_none() {
                     self.service.extensions().presence(&self.seen(&stanza));
@@ -162,10 +165,8 @@ impl Session {
                         self.service.link().poke(&self.full, self.id);
                     }
                 }
-                match (stanza.to.is_some(), place) {
-                    (true, Place::Elsewhere | Place::Server) => self.unreachable(&stanza, out),
-                    (to, _) => return Ok(Step::Wait(Box::pin(presence::handle(self, stanza, presence, to, out)))),
-                }
+                let to = stanza.to.is_some();
+                return Ok(Step::Wait(Box::pin(presence::handle(self, stanza, presence, to, out))));
             }
             (Kind::Iq(IqType::Get | IqType::Set), Place::Server) => return Ok(self.ask(stanza, Scope::Server, out)),
             (Kind::Iq(IqType::Get | IqType::Set), Place::OwnAccount) => {

@@ -39,3 +39,9 @@ pub const SM: &str = "urn:xmpp:sm:3";
 
 /// Whether stanzas live in this namespace: one of [`CLIENT`], [`SERVER`], [`COMPONENT`].
 pub use starling_xml::is_content_namespace as is_content;
+/// RFC 6121 §2.
+pub const ROSTER: &str = "jabber:iq:roster";
+/// RFC 6121 §2.6.1.
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
+/// RFC 6121 §3.4.1.
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
