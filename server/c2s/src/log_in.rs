@@ -66,7 +66,7 @@ struct LogIn {
 /// What a log-in ends in.
 enum Begun {
     /// A resource is bound.
-    Bound(Session, Inbox),
+    Bound(Box<(Session, Inbox)>),
     /// A session was taken from its last connection.
     Resumed(Box<Live>),
 }
@@ -185,7 +185,7 @@ impl LogIn {
                         match bound {
                             Ok((session, inbox)) => {
                                 let full = session.full().clone();
-                                self.session = Some(Begun::Bound(session, inbox));
+                                self.session = Some(Begun::Bound(Box::new((session, inbox))));
                                 self.accept.handle(Input::Bound(full), self.outbound.own())?
                             }
                             Err(error) => self.accept.handle(Input::BindRefused(error), self.outbound.own())?,
@@ -193,8 +193,8 @@ impl LogIn {
                     }
                     Next::Established { full, lang } => {
                         debug!(%full, address = %self.origin.address, "Resource bound.");
-                        if let Some(Begun::Bound(session, _)) = &mut self.session {
-                            session.set_lang(lang);
+                        if let Some(Begun::Bound(bound)) = &mut self.session {
+                            bound.0.set_lang(lang);
                         }
                         return Ok(());
                     }
@@ -364,7 +364,7 @@ impl LogIn {
         let pace = shared.limits.bytes_rate.map(|rate| Box::new(Pace::new(rate)));
         let tasks = shared.tasks.clone();
         let (session, inbox, managed, claim) = match begun {
-            Begun::Bound(session, inbox) => (session, inbox, None, None),
+            Begun::Bound(bound) => (bound.0, bound.1, None, None),
             Begun::Resumed(live) => {
                 let Live { session, inbox, managed, claim } = *live;
                 (session, inbox, Some(managed), Some(claim))
@@ -428,7 +428,7 @@ impl LogIn {
         };
         let fetched = self.fetching.as_mut().and_then(Fetching::stop);
         match self.session.take().or_else(|| fetched.map(Begun::Resumed)) {
-            Some(Begun::Bound(session, _)) => session.end().await,
+            Some(Begun::Bound(bound)) => bound.0.end().await,
             Some(Begun::Resumed(live)) => {
                 let shared = Arc::clone(&self.shared);
                 self.shared.tasks.spawn(async move { live.wait(&shared).await });

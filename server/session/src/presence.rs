@@ -104,7 +104,9 @@ async fn broadcast(session: &mut Session, priority: Option<i8>, envelope: Arc<En
     }
     if priority.is_none() {
         for target in std::mem::take(&mut session.directed) {
-            tell(&service, &target, &envelope).await;
+            if may_pass(&service, &session.full, &target, envelope.kind).await {
+                tell(&service, &target, &envelope).await;
+            }
         }
     }
 }
@@ -138,9 +140,11 @@ async fn tell_contacts(
     };
     for (item, sessions) in local.into_iter().zip(&sessions) {
         let contact = Jid::from(item.contact.clone());
-        if sees(item) && may_pass(service, &session.full, &contact, envelope.kind).await {
+        if sees(item) && let Some(passage) = passage(service, &session.full, &contact, envelope.kind).await {
             for record in sessions.iter().filter(|record| record.priority.is_some()) {
-                service.link().send(record.full.as_str(), envelope);
+                if passage.lets(service, record, &session.full, envelope.kind) {
+                    service.link().send(record.full.as_str(), envelope);
+                }
             }
         }
         if initial && is_seen(item) {
@@ -189,20 +193,38 @@ const fn is_seen(item: &RosterItem) -> bool {
     matches!(item.subscription, Subscription::To | Subscription::Both)
 }
 
-/// Whether the privacy lists of both let it pass. Not known is no.
-async fn may_pass(service: &Service, from: &Jid, to: &Jid, kind: Kind) -> bool {
+/// How far the privacy lists of both let a stanza.
+#[derive(Clone, Copy)]
+struct Passage {
+    /// Each of the recipient's sessions has its own word.
+    each: bool,
+}
+
+impl Passage {
+    fn lets(self, service: &Service, record: &SessionRecord, from: &Jid, kind: Kind) -> bool {
+        !self.each || privacy::takes(service, &record.full, from, kind)
+    }
+}
+
+/// `None`: they keep it back, or are not known.
+async fn passage(service: &Service, from: &Jid, to: &Jid, kind: Kind) -> Option<Passage> {
     let check = match privacy::check(service, from, to, kind) {
         Check::Load(_) => privacy::checked(service, from, to, kind).await,
         known => Ok(known),
     };
     match check {
-        Ok(Check::Allow | Check::Each { .. }) => true,
-        Ok(Check::DenyOut { .. } | Check::DenyIn | Check::Load(_)) => false,
+        Ok(Check::Allow) => Some(Passage { each: false }),
+        Ok(Check::Each { .. }) => Some(Passage { each: true }),
+        Ok(Check::DenyOut { .. } | Check::DenyIn | Check::Load(_)) => None,
         Err(error) => {
             warn!(%error, "Presence held back: no privacy lists.");
-            false
+            None
         }
     }
+}
+
+async fn may_pass(service: &Service, from: &Jid, to: &Jid, kind: Kind) -> bool {
+    passage(service, from, to, kind).await.is_some()
 }
 
 /// The same stanza with the address that other servers route by.
@@ -279,8 +301,14 @@ async fn tell(service: &Service, to: &Jid, envelope: &Arc<Envelope>) -> Option<O
             Sessions::default()
         }),
     };
+    let from = &envelope.from;
     let named = |record: &&SessionRecord| {
-        if to.is_full() { record.full.as_str() == to.as_str() } else { record.priority.is_some() }
+        if to.is_full() {
+            record.full.as_str() == to.as_str()
+        } else {
+            record.priority.is_some()
+                && (bare_str(from) == bare_str(to) || privacy::takes(service, &record.full, from, envelope.kind))
+        }
     };
     sessions.iter().filter(named).map(|record| service.link().send(record.full.as_str(), envelope)).fold(
         None,

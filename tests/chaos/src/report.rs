@@ -46,7 +46,7 @@ impl Outcome {
             told.push(fault.kind);
             push(&mut out, format_args!("\n{line}\n"));
             let history = match (fault.message, fault.user) {
-                (Some(message), _) => self.history(message),
+                (Some(message), _) => self.history(message, fault.beside),
                 (None, Some(user)) => self.life(user),
                 (None, None) => continue,
             };
@@ -73,10 +73,12 @@ impl Outcome {
         format!("{:?}: {about}: {}{row}", fault.kind, fault.text)
     }
 
-    /// What happened to a message, and around it to its sender's and its recipient's sessions, and to the server.
+    /// What happened to a message, and to another one of the same pair, and around them to their sender's and their
+    /// recipient's sessions, and to the server.
     #[must_use]
-    pub fn history(&self, message: Message) -> String {
-        let own = |entry: &&Entry| about(&entry.event) == Some(message);
+    pub fn history(&self, message: Message, beside: Option<Message>) -> String {
+        let is_told = |other: Message| other == message || Some(other) == beside;
+        let own = |entry: &&Entry| about(&entry.event).is_some_and(is_told);
         let first = self.entries.iter().find(own).map(|entry| entry.at).unwrap_or_default();
         let last = self.entries.iter().rfind(own).map(|entry| entry.at).unwrap_or_default();
         let near = first.saturating_sub(AROUND)..=last + AROUND;
@@ -87,7 +89,7 @@ impl Outcome {
                 Event::Sent { message: of, .. }
                 | Event::Replayed { message: of, .. }
                 | Event::Received { message: of, .. }
-                | Event::Returned { message: of, .. } => *of == message,
+                | Event::Returned { message: of, .. } => is_told(*of),
                 Event::Said { .. } | Event::Heard { .. } | Event::Counted { .. } => party && near.contains(&entry.at),
                 _ => party && later.contains(&entry.at),
             }
@@ -152,7 +154,8 @@ mod tests {
             entry(11, Some(3), Event::Bound { session: None }),
             entry(11, None, Event::Killed),
         ];
-        let fault = Fault { kind: Kind::Lost, message: Some(message), user: None, text: "gone".to_owned() };
+        let fault =
+            Fault { kind: Kind::Lost, message: Some(message), beside: None, user: None, text: "gone".to_owned() };
         let verdict = Verdict { faults: vec![fault], ..Verdict::default() };
         let outcome = Outcome { verdict, entries, rows: Some(Rows::new()), log: "the log".to_owned() };
         let report = outcome.report();

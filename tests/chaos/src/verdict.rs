@@ -103,6 +103,8 @@ pub struct Fault {
     pub kind: Kind,
     /// The message that it is about.
     pub message: Option<Message>,
+    /// Another one that has to do with it.
+    pub beside: Option<Message>,
     /// The user that it is about, if it is not about a message.
     pub user: Option<u32>,
     /// In words.
@@ -122,6 +124,8 @@ pub struct Figures {
     pub returned_and_received: u64,
     pub doubled: u64,
     pub doubled_by_id: u64,
+    pub doubled_though_told: u64,
+    pub doubled_latest: Duration,
     pub in_flight: u64,
     pub without_sm_lost: u64,
     pub without_sm_archive_only: u64,
@@ -182,7 +186,7 @@ impl Verdict {
     }
 
     fn fault(&mut self, kind: Kind, message: Option<Message>, user: Option<u32>, text: String) {
-        self.faults.push(Fault { kind, message, user, text });
+        self.faults.push(Fault { kind, message, beside: None, user, text });
     }
 
     /// Where a message ended.
@@ -266,6 +270,11 @@ impl Verdict {
             let unexplained = unexplained.count();
             // Copies without an id may be different sendings.
             let allowed = if id.is_some() { 0 } else { story.sendings.len().saturating_sub(1 + ids) };
+            for first in receipts.iter().take(receipts.len() - 1).filter(|receipt| receipt.place.is_some()) {
+                let known = told.told_before_end(first);
+                self.figures.doubled_though_told += u64::from(told.told_at(first).is_some());
+                self.figures.doubled_latest = self.figures.doubled_latest.max(known.unwrap_or_default());
+            }
             self.figures.doubled_by_id += if id.is_some() { receipts.len() as u64 - 1 } else { 0 };
             if unexplained > allowed {
                 let text = format!("{} copies of {}", receipts.len(), id.unwrap_or("no stanza-id"));
@@ -296,7 +305,9 @@ impl Verdict {
                 let early = receipts.first().is_some_and(|receipt| receipt.early);
                 match latest {
                     Some((sent, other)) if last.entry < sent => {
-                        self.fault(Kind::OutOfOrder, Some(*message), None, format!("came behind {other}"));
+                        let text = format!("came behind {other}");
+                        let (kind, message) = (Kind::OutOfOrder, Some(*message));
+                        self.faults.push(Fault { kind, message, beside: Some(other), user: None, text });
                     }
                     Some((sent, _)) if first.entry < sent => {}
                     _ if early => {}
@@ -376,6 +387,7 @@ impl fmt::Display for Verdict {
             ("returned, yet received", figures.returned_and_received),
             ("doubled, by body", figures.doubled),
             ("doubled, by stanza-id", figures.doubled_by_id),
+            ("  of them acknowledged by the client before", figures.doubled_though_told),
             ("bound: in flight when a session was lost", figures.in_flight),
             ("bound: that and what was sent again", figures.in_flight + figures.resends),
             ("received, but not in the archive", figures.received_without_row),
@@ -386,6 +398,8 @@ impl fmt::Display for Verdict {
             writeln!(f, "{name:<42} {count:>8}")?;
         }
         writeln!(f, "{:<42} {:>8.2} s", "longest wait for an acknowledgement", figures.longest_wait.as_secs_f64())?;
+        let latest = figures.doubled_latest.as_secs_f64();
+        writeln!(f, "{:<42} {latest:>8.2} s", "  the longest before its end or a kill")?;
         for (error, count) in &figures.errors {
             writeln!(f, "  error {error:<34} {count:>8}")?;
         }

@@ -9,7 +9,7 @@ use starling_store::{Change, Direction, MessageId, Messages as _, Row, RowState,
 
 use crate::Failure;
 
-/// Of one transaction.
+/// Rows of one transaction, or one read.
 const GROUP: u64 = 1000;
 /// Over which the messages are spread, up to now.
 const SPAN: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -41,6 +41,25 @@ pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(),
     let there = store.rows("user0@localhost", None, u32::try_from(expected + 1)?).await?.len();
     store.close().await;
     if there == expected { Ok(()) } else { Err(format!("{there} rows of user0, not {expected}").into()) }
+}
+
+/// How many rows the first `users` users have in a database that no server has open.
+pub(crate) async fn count(database: &Path, users: usize) -> Result<u64, Failure> {
+    let store = SqliteStore::open(database).await?;
+    let mut counted = 0;
+    for user in 0..users {
+        let (account, mut after) = (format!("user{user}@localhost"), None);
+        loop {
+            let rows = store.rows(&account, after, GROUP as u32).await?;
+            counted += rows.len() as u64;
+            after = rows.last().map(|row| row.id);
+            if (rows.len() as u64) < GROUP {
+                break;
+            }
+        }
+    }
+    store.close().await;
+    Ok(counted)
 }
 
 /// One message.

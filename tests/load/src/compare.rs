@@ -161,7 +161,7 @@ impl Bench {
         };
         if let Load::Idle { friends: true, .. } = scenario.load {
             friends::befriend(&server.target(false)?, self.extent.ring).await?;
-            server = server.restart().await?;
+            server = server.end().await?.start().await?;
         }
         let ours = self.figure(scenario, &server.target(scenario.tls)?, server.pid).await?;
         self.server = Some((scenario.setup, server));

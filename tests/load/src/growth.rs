@@ -24,9 +24,18 @@ const OTHER_FILES: usize = 200;
 
 /// One row: so many sessions are logged in, those that chat included, and so many rows are in the archive.
 #[derive(Clone, Copy, Debug)]
-struct Size {
+pub(crate) struct Size {
     sessions: usize,
     archived: u64,
+}
+
+impl Size {
+    /// The one row that is asked for, if one is.
+    pub(crate) fn alone(sessions: Option<usize>, archived: Option<u64>) -> Option<Self> {
+        let size =
+            Self { sessions: sessions.unwrap_or_default().max(2 * PAIRS), archived: archived.unwrap_or_default() };
+        (sessions.is_some() || archived.is_some()).then_some(size)
+    }
 }
 
 const LONG: (&[Size], Duration) = (
@@ -47,13 +56,19 @@ const SHORT: (&[Size], Duration) = (
     Duration::from_secs(1),
 );
 
-/// Runs all rows, each on a server of its own with the archive on, and prints the table.
+/// Runs all rows, or the one that is given, each on a server of its own with the archive on, and prints the table.
 ///
 /// # Errors
-/// Something did not run at all, or was lost, doubled or out of order.
-pub(crate) async fn run(program: Option<PathBuf>, short: bool, json_file: Option<&Path>) -> Result<(), Failure> {
+/// Something did not run at all, or was lost, doubled or out of order, also in the archive.
+pub(crate) async fn run(
+    program: Option<PathBuf>,
+    short: bool,
+    alone: Option<Size>,
+    json_file: Option<&Path>,
+) -> Result<(), Failure> {
     let program = server_program(program)?;
     let (sizes, duration) = if short { SHORT } else { LONG };
+    let sizes = alone.as_ref().map_or(sizes, std::slice::from_ref);
     let (mut rows, mut broken, mut first) = (Vec::new(), Vec::new(), None);
     println!(
         "{:>9} {:>9} {:>15} {:>8} {:>9} {:>9}",
@@ -107,5 +122,8 @@ async fn row(program: &Path, size: Size, duration: Duration) -> Result<Chat, Fai
     let shape = Shape { pairs: PAIRS, pace: Pace::Window(1), managed: None, carbons: false };
     let chat = chat::run(&target, server.pid, &shape, duration).await?;
     friends::close(idle.end().await?).await?;
-    Ok(chat)
+    let installation = server.end().await?;
+    let (rows, expected) =
+        (archive::count(&installation.database(), 2 * PAIRS).await?, size.archived + 2 * chat.tally.sent);
+    if rows == expected { Ok(chat) } else { Err(format!("{rows} rows are in the archive, not {expected}").into()) }
 }

@@ -139,6 +139,12 @@ enum Command {
         /// A few seconds in all, and far fewer sessions and rows: fails if anything is lost, doubled or out of order.
         #[arg(long)]
         short: bool,
+        /// One row alone: with so many sessions.
+        #[arg(long)]
+        sessions: Option<usize>,
+        /// One row alone: on an archive of so many rows.
+        #[arg(long)]
+        archived: Option<u64>,
         /// Also write the figures to this file, as JSON.
         #[arg(long)]
         json: Option<std::path::PathBuf>,
@@ -246,7 +252,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Compare { program, short, only, json } => {
             compare::run(program, short, only.as_deref(), json.as_deref()).await?;
         }
-        Command::Growth { program, short, json } => growth::run(program, short, json.as_deref()).await?,
+        Command::Growth { program, short, sessions, archived, json } => {
+            growth::run(program, short, growth::Size::alone(sessions, archived), json.as_deref()).await?;
+        }
         Command::Users { count, domain } => print!("{}", target::users(count, &domain)),
         Command::Relay => relay::serve().await?,
     }

@@ -124,11 +124,11 @@ impl Server {
         Target::xmpp(self.starttls, security, Some(&certificate), "localhost")
     }
 
-    /// Ends the process at once and starts another on the same folder.
-    pub(crate) async fn restart(self) -> Result<Self, Failure> {
+    /// Ends the process at once.
+    pub(crate) async fn end(self) -> Result<Installation, Failure> {
         let Self { mut process, installation, .. } = self;
         process.kill().await?;
-        installation.start().await
+        Ok(installation)
     }
 }
 

@@ -167,18 +167,26 @@ impl Told {
         }
     }
 
+    /// When the client told the server that it has this. Without stream management: when the connection had taken it, which
+    /// is all that the server will ever know.
+    pub(super) fn told_at(&self, receipt: &Receipt) -> Option<Duration> {
+        let Some((session, count)) = receipt.place else { return Some(receipt.at) };
+        let counted = self.sessions.get(&session).map(|story| story.counted.as_slice()).unwrap_or_default();
+        counted.iter().find(|(_, h)| *h >= count).map(|(at, _)| *at)
+    }
+
+    /// How long before the next kill, or the next end of the client's connection, the client told that it has this.
+    pub(super) fn told_before_end(&self, receipt: &Receipt) -> Option<Duration> {
+        let told = self.told_at(receipt)?;
+        let gone = self.gone.get(&receipt.user).map(Vec::as_slice).unwrap_or_default();
+        let ends = [gone, &self.killed].map(|times| times.get(times.partition_point(|time| *time < told)).copied());
+        Some(ends.into_iter().flatten().min()?.saturating_sub(told))
+    }
+
     /// Whether the server must know for good that the client has this: the client said so, and neither its connection
     /// nor the server ended within `grace` from then on. While the server's files failed, nothing was known for good.
     pub(super) fn is_settled(&self, receipt: &Receipt, grace: Duration) -> bool {
-        let told = match receipt.place {
-            // What the connection took is all that the server will ever know.
-            None => Some(receipt.at),
-            Some((session, count)) => {
-                let counted = self.sessions.get(&session).map(|story| story.counted.as_slice()).unwrap_or_default();
-                counted.iter().find(|(_, h)| *h >= count).map(|(at, _)| *at)
-            }
-        };
-        let Some(told) = told else { return false };
+        let Some(told) = self.told_at(receipt) else { return false };
         let first_after = |times: &[Duration]| times.get(times.partition_point(|time| *time < told)).copied();
         let gone = self.gone.get(&receipt.user).map(Vec::as_slice).unwrap_or_default();
         let lasting = self.faults.iter().filter(|(begin, end)| (*begin..=*end).contains(&told)).map(|(_, end)| *end);

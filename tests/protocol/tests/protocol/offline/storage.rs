@@ -73,6 +73,7 @@ async fn rfc6121_8_5_3_2_1_a_message_to_a_resource_that_is_gone_waits_for_the_ac
         sender.send(&format!("<message to='romeo@localhost/gone' type='{kind}'><body>{kind}</body></message>")).await;
     }
     let refused = sender.until_quiet().await;
+    sender.until_acked().await;
     let mut recipient = romeo(&server, "orchard").await;
     let messages = messages_at_log_in(&server, &mut recipient, 0).await;
     // §8.5.3.2.1 lets a server treat "normal" so, or return an error: one of the two it must be.
@@ -99,6 +100,7 @@ async fn xep0160_3_types_that_wait_and_types_that_do_not() {
             refused.push(kind);
         }
     }
+    sender.until_acked().await;
     // RFC 6121 §8.5.2.2.1: silence for headlines, none of it for errors.
     assert_eq!(refused, ["groupchat"]);
     let mut recipient = romeo(&server, "orchard").await;
@@ -209,6 +211,7 @@ async fn xep0160_2_too_many_are_refused_to_their_sender_and_room_is_made_by_log_
                 refused += 1;
             }
             assert_eq!(refused, 3, "round {round}");
+            sender.until_acked().await;
             let mut recipient = romeo(&server, "orchard").await;
             let came = bodies(&messages_at_log_in(&server, &mut recipient, 0).await);
             assert_eq!(came, ["0", "1", "2", "3", "4"]);
