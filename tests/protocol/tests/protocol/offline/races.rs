@@ -117,3 +117,54 @@ async fn presence_racing_offline_storage_never_strands_a_message() {
     sender.expect_nothing().await;
     expect_both_ways(&server).await;
 }
+
+/// A session has ended, as its contacts see, and leaves what its client did not acknowledge, while more comes and the next
+/// one logs in: what is older comes first, whoever is the fastest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_ended_session_leaves_comes_before_what_was_sent_later() {
+    let server = verona()
+        .set("c2s.limits.bytes_per_second", "off")
+        .set("c2s.limits.accept_per_second", "off")
+        .set("session.offline_messages", "100000")
+        .start()
+        .await;
+    let mut sender = juliet(&server, "balcony").await;
+    let mut watcher = RawClient::available(&server, "romeo@localhost", "jul13t", "watch").await;
+    watcher.send("<presence><priority>-1</priority></presence>").await;
+    watcher.expect_nothing_but_presence().await;
+    for round in 0..races() {
+        let mut first = RawClient::session(&server, "romeo@localhost", "jul13t", "garden").await;
+        first.enable(false).await;
+        first.become_available(0).await;
+        let mut next = RawClient::session(&server, "romeo@localhost", "jul13t", "orchard").await;
+        next.enable(false).await;
+        for number in round * 6..round * 6 + 3 {
+            sender.send(&chat(number)).await;
+        }
+        for number in round * 6..round * 6 + 3 {
+            assert_eq!(body(&first.message().await), number.to_string(), "round {round}");
+        }
+        first.cut();
+        watcher.until_presence("romeo@localhost/garden", Some("unavailable")).await;
+        let later = async {
+            for _ in 0..round % 20 {
+                yield_now().await;
+            }
+            for number in round * 6 + 3..round * 6 + 6 {
+                sender.send(&chat(number)).await;
+            }
+        };
+        let log_in = async {
+            for _ in 0..round / 20 * 5 {
+                yield_now().await;
+            }
+            next.send("<presence/>").await;
+        };
+        tokio::join!(later, log_in);
+        for number in round * 6..round * 6 + 6 {
+            assert_eq!(body(&next.message().await), number.to_string(), "round {round}\n{}", next.transcript());
+        }
+        next.ack().await;
+        next.close().await;
+    }
+}
