@@ -1,6 +1,8 @@
 //! The short forms: the same program with shorter times and fewer users. What they print on failure names the seed that
 //! repeats their choices, and tells how it came to the fault.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says why")]
+
 use std::{
     process::Command,
     sync::{Mutex, PoisonError},
