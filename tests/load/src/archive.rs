@@ -21,8 +21,7 @@ const INSTANCE: u64 = 0;
 /// other, a row for each end, all delivered.
 pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(), Failure> {
     let store = SqliteStore::open(database).await?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let began = u64::try_from(now.saturating_sub(SPAN).as_millis())?;
+    let began = millis(SystemTime::now() - SPAN)?;
     let (messages, span) = (rows / 2, u64::try_from(SPAN.as_millis())?);
     let pairs = (users / 2).max(1) as u64;
     let body = "x".repeat(BODY);
@@ -43,12 +42,13 @@ pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(),
     if there == expected { Ok(()) } else { Err(format!("{there} rows of user0, not {expected}").into()) }
 }
 
-/// How many rows the first `users` users have in a database that no server has open.
-pub(crate) async fn count(database: &Path, users: usize) -> Result<u64, Failure> {
+/// How many rows the first `users` users have that came after `since`. A server may have the database open.
+pub(crate) async fn count(database: &Path, users: usize, since: SystemTime) -> Result<u64, Failure> {
     let store = SqliteStore::open(database).await?;
+    let since = MessageId::new(millis(since)?, 0, 0);
     let mut counted = 0;
     for user in 0..users {
-        let (account, mut after) = (format!("user{user}@localhost"), None);
+        let (account, mut after) = (format!("user{user}@localhost"), Some(since));
         loop {
             let rows = store.rows(&account, after, GROUP as u32).await?;
             counted += rows.len() as u64;
@@ -60,6 +60,10 @@ pub(crate) async fn count(database: &Path, users: usize) -> Result<u64, Failure>
     }
     store.close().await;
     Ok(counted)
+}
+
+fn millis(time: SystemTime) -> Result<u64, Failure> {
+    Ok(u64::try_from(time.duration_since(UNIX_EPOCH)?.as_millis())?)
 }
 
 /// One message.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::{sync::Barrier, task::JoinSet};
 
-use crate::{Failure, process, tally::Tally, target::Target};
+use crate::{Failure, archive, process, tally::Tally, target::Target};
 
 mod talk;
 
@@ -49,6 +50,15 @@ pub(crate) struct Chat {
     pub(crate) per_second: f64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    began: SystemTime,
+}
+
+impl Chat {
+    /// Whether a row for each end of each message is in the archive, of a server that has settled; what is wrong, if not.
+    pub(crate) async fn unarchived(&self, database: &Path, pairs: usize) -> Result<Option<String>, Failure> {
+        let (rows, expected) = (archive::count(database, 2 * pairs, self.began).await?, 2 * self.tally.sent);
+        Ok((rows != expected).then(|| format!("{rows} rows came into the archive, not {expected}")))
+    }
 }
 
 impl fmt::Display for Chat {
@@ -106,7 +116,7 @@ pub(crate) async fn run(target: &Target, pid: u32, shape: &Shape, duration: Dura
         });
     }
     let before = process::settled_cpu(pid).await?;
-    let began = Instant::now();
+    let (began, began_at) = (Instant::now(), SystemTime::now());
     start.wait().await;
     let mut talks = Vec::new();
     while let Some(done) = talking.join_next().await {
@@ -125,5 +135,6 @@ pub(crate) async fn run(target: &Target, pid: u32, shape: &Shape, duration: Dura
         p50,
         p99,
         tally,
+        began: began_at,
     })
 }

@@ -77,7 +77,8 @@ pub(crate) async fn run(
     for scenario in SCENARIOS.iter().filter(|scenario| only.is_none_or(|only| scenario.name.contains(only))) {
         match bench.row(scenario).await {
             Ok((ours, beside)) => {
-                println!("{}", line(scenario, &ours, beside.as_ref()));
+                let mark = if ours.wrong.is_some() { "   wrong, see below" } else { "" };
+                println!("{}{mark}", line(scenario, &ours, beside.as_ref()));
                 rows.push(json(scenario, &ours, beside.as_ref()));
                 for figure in [Some(ours), beside].into_iter().flatten() {
                     broken.extend(figure.wrong.map(|wrong| format!("{}: {wrong}", scenario.name)));
@@ -163,7 +164,8 @@ impl Bench {
             friends::befriend(&server.target(false)?, self.extent.ring).await?;
             server = server.end().await?.start().await?;
         }
-        let ours = self.figure(scenario, &server.target(scenario.tls)?, server.pid).await?;
+        let archive = (scenario.setup == Setup::Archive).then(|| server.database());
+        let ours = self.figure(scenario, &server.target(scenario.tls)?, server.pid, archive.as_deref()).await?;
         self.server = Some((scenario.setup, server));
         if !scenario.relay {
             return Ok((ours, None));
@@ -175,7 +177,7 @@ impl Bench {
                 Relay::start().await?
             }
         };
-        let beside = self.figure(scenario, &relay.target(scenario.tls), relay.pid).await?;
+        let beside = self.figure(scenario, &relay.target(scenario.tls), relay.pid, None).await?;
         self.relay = Some(relay);
         Ok((ours, Some(beside)))
     }
@@ -187,7 +189,13 @@ impl Bench {
         Installation::new(&self.program, place, accounts, setup.settings()).await
     }
 
-    async fn figure(&self, scenario: &Scenario, target: &Target, pid: u32) -> Result<Figure, Failure> {
+    async fn figure(
+        &self,
+        scenario: &Scenario,
+        target: &Target,
+        pid: u32,
+        archive: Option<&Path>,
+    ) -> Result<Figure, Failure> {
         let Extent { log_ins, duration, many_pairs, idle, ring } = self.extent;
         let cost = |cost| Figure { cost, latency: None, wrong: None };
         match scenario.load {
@@ -198,12 +206,12 @@ impl Bench {
             Load::Chat { many, managed, carbons } => {
                 let pairs = if many { many_pairs } else { scenario::FEW_PAIRS };
                 let shape = Shape { pairs, pace: Pace::Window(1), managed, carbons };
-                Self::chat(scenario, target, pid, &shape, duration).await
+                self.chat(target, pid, &shape, archive).await
             }
             Load::Scheduled { managed } => {
                 let pace = Pace::Rate(scenario::RATE);
                 let shape = Shape { pairs: scenario::FEW_PAIRS, pace, managed, carbons: false };
-                Self::chat(scenario, target, pid, &shape, duration).await
+                self.chat(target, pid, &shape, archive).await
             }
             Load::Presence => {
                 let fan_out = presence::run(target, pid, ring, duration).await?;
@@ -219,18 +227,15 @@ impl Bench {
         }
     }
 
-    async fn chat(
-        scenario: &Scenario,
-        target: &Target,
-        pid: u32,
-        shape: &Shape,
-        duration: Duration,
-    ) -> Result<Figure, Failure> {
-        let chat = chat::run(target, pid, shape, duration).await?;
+    async fn chat(&self, target: &Target, pid: u32, shape: &Shape, archive: Option<&Path>) -> Result<Figure, Failure> {
+        let chat = chat::run(target, pid, shape, self.extent.duration).await?;
         eprintln!("  {chat}");
         let millis = |latency: Duration| latency.as_secs_f64() * 1e3;
-        let latency = matches!(scenario.load, Load::Scheduled { .. }).then(|| (millis(chat.p50), millis(chat.p99)));
-        let wrong = (!chat.tally.is_whole()).then(|| chat.to_string());
+        let latency = matches!(shape.pace, Pace::Rate(_)).then(|| (millis(chat.p50), millis(chat.p99)));
+        let mut wrong = (!chat.tally.is_whole()).then(|| chat.to_string());
+        if let (Some(database), None) = (archive, &wrong) {
+            wrong = chat.unarchived(database, shape.pairs).await?;
+        }
         Ok(Figure { cost: chat.cpu_us, latency, wrong })
     }
 }

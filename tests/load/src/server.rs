@@ -124,6 +124,11 @@ impl Server {
         Target::xmpp(self.starttls, security, Some(&certificate), "localhost")
     }
 
+    /// The file that it keeps messages in.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.installation.database()
+    }
+
     /// Ends the process at once.
     pub(crate) async fn end(self) -> Result<Installation, Failure> {
         let Self { mut process, installation, .. } = self;
