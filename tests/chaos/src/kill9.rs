@@ -31,7 +31,7 @@ use crate::{
 /// How long an acknowledgement of a client may be on its way to the server and into its files.
 pub const GRACE: Duration = Duration::from_secs(1);
 /// Nothing moves for that long: then it never will.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
 /// All must be quiet after that.
 const SETTLED: Duration = Duration::from_secs(90);
 /// For all to log out.

@@ -25,7 +25,8 @@
 //! **Order.** Of two messages of one pair, the one that was first sent first must be first at the recipient; of copies, the
 //! first counts. Exempt is a message whose sender sent it *again* after it had first sent the other one: it may come behind.
 //! And one that came *early*, to a full JID that was bound and whose presence the server had not sent back yet, may come before
-//! others: it must be delivered at once (RFC 6121 §8.5.3.1), while what was kept waits for presence.
+//! others: it must be delivered at once (RFC 6121 §8.5.3.1), while what was kept waits for presence. What is sent without
+//! stream management has an order within its connection alone (RFC 6120 §10.1).
 
 mod story;
 
@@ -289,10 +290,11 @@ impl Verdict {
     }
 
     fn order(&mut self, told: &Told) {
-        let mut pairs: BTreeMap<(u32, u32), Vec<(usize, Message)>> = BTreeMap::new();
+        let mut pairs: BTreeMap<(u32, u32, Option<usize>), Vec<(usize, Message)>> = BTreeMap::new();
         for (message, story) in &told.messages {
-            if let Some(first) = story.receipts.first() {
-                pairs.entry((message.from, message.to)).or_default().push((first.entry, *message));
+            if let (Some(first), Some(sending)) = (story.receipts.first(), story.sendings.first()) {
+                let pair = (message.from, message.to, sending.connection);
+                pairs.entry(pair).or_default().push((first.entry, *message));
             }
         }
         for deliveries in pairs.values_mut() {

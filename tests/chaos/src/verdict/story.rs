@@ -12,6 +12,8 @@ use crate::journal::{Entry, Event, HeardBy, Message, Session};
 pub(super) struct Sending {
     /// Its place in the journal.
     pub(super) entry: usize,
+    /// Without stream management: the place where the connection's resource was bound.
+    pub(super) connection: Option<usize>,
 }
 
 /// What came to a client.
@@ -59,6 +61,8 @@ pub(super) struct Told {
     sessions: HashMap<Session, SessionStory>,
     /// When each user's connections ended.
     gone: HashMap<u32, Vec<Duration>>,
+    /// Where each user's last resource was bound.
+    bindings: HashMap<u32, usize>,
     /// The last session of each user.
     pub(super) last: HashMap<u32, Session>,
     pub(super) killed: Vec<Duration>,
@@ -101,6 +105,7 @@ impl Told {
             }
             Event::Bound { session } => {
                 self.bound += 1;
+                self.bindings.insert(user, index);
                 if let Some(session) = session {
                     self.last.insert(user, *session);
                 }
@@ -113,7 +118,8 @@ impl Told {
             }
             Event::Said { session, n } => self.session(*session).said = *n,
             Event::Sent { message, place, .. } => {
-                self.messages.entry(*message).or_default().sendings.push(Sending { entry: index });
+                let connection = self.bindings.get(&user).copied().filter(|_| place.is_none());
+                self.messages.entry(*message).or_default().sendings.push(Sending { entry: index, connection });
                 self.sent_at.entry(*message).or_insert(at);
                 if let Some((session, n)) = place {
                     let story = self.session(*session);

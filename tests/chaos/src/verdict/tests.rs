@@ -287,6 +287,24 @@ fn what_came_to_a_resource_before_it_was_available_may_come_before_what_waited_f
 }
 
 #[test]
+fn without_stream_management_order_ends_with_the_connection() {
+    let send = |run: &mut Run, sequence| {
+        run.note(Some(ONE), Event::Sent { message: message(sequence), place: None, copy: 0 });
+    };
+    let faults = |binds: bool| {
+        let mut run = Run::new();
+        first(&mut run).gone(ONE, End::Cut).note(Some(ONE), Event::Bound { session: None });
+        send(&mut run, 1);
+        if binds {
+            run.gone(ONE, End::Cut).note(Some(ONE), Event::Bound { session: None });
+        }
+        send(&mut run, 2);
+        run.receive(2, 1, 2, "id2").receive(1, 1, 3, "id1").faults()
+    };
+    assert_eq!((faults(false), faults(true)), (vec![Kind::OutOfOrder], vec![]));
+}
+
+#[test]
 fn what_had_to_be_sent_again_may_come_behind_what_was_first_sent_before_that_and_nothing_else() {
     let mut run = Run::new();
     first(&mut run).send(1, 0, 2).send(2, 0, 3).receive(2, 1, 2, "id2").kill().bind(ONE).bind(TWO);
