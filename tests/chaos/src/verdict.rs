@@ -290,7 +290,7 @@ impl Verdict {
     }
 
     fn order(&mut self, told: &Told) {
-        let mut pairs: BTreeMap<(u32, u32, Option<usize>), Vec<(usize, Message)>> = BTreeMap::new();
+        let mut pairs: BTreeMap<_, Vec<(usize, Message)>> = BTreeMap::new();
         for (message, story) in &told.messages {
             if let (Some(first), Some(sending)) = (story.receipts.first(), story.sendings.first()) {
                 let pair = (message.from, message.to, sending.connection);

@@ -190,15 +190,25 @@ impl Told {
     }
 
     /// Whether the server must know for good that the client has this: the client said so, and neither its connection
-    /// nor the server ended within `grace` from then on. While the server's files failed, nothing was known for good.
+    /// nor the server ended within `grace` from then on. While the server's files failed, nothing was known for good. After
+    /// a resumption the client has said it again.
     pub(super) fn is_settled(&self, receipt: &Receipt, grace: Duration) -> bool {
-        let Some(told) = self.told_at(receipt) else { return false };
-        let first_after = |times: &[Duration]| times.get(times.partition_point(|time| *time < told)).copied();
         let gone = self.gone.get(&receipt.user).map(Vec::as_slice).unwrap_or_default();
-        let lasting = self.faults.iter().filter(|(begin, end)| (*begin..=*end).contains(&told)).map(|(_, end)| *end);
-        let lasting = lasting.fold(told, Duration::max).saturating_add(grace);
-        first_after(gone).is_none_or(|gone| gone >= told.saturating_add(grace))
-            && first_after(&self.killed).is_none_or(|killed| killed >= lasting)
+        let first_after = |times: &[Duration], told: Duration| {
+            times.get(times.partition_point(|time| *time < told)).copied().unwrap_or(Duration::MAX)
+        };
+        let lasts = |told: Duration| {
+            let fault = self.faults.iter().filter(|(begin, end)| (*begin..=*end).contains(&told)).map(|(_, end)| *end);
+            let known = fault.fold(told, Duration::max).saturating_add(grace);
+            first_after(gone, told) >= told.saturating_add(grace) && first_after(&self.killed, told) >= known
+        };
+        match receipt.place {
+            None => lasts(receipt.at),
+            Some((session, count)) => {
+                let counted = self.sessions.get(&session).map(|story| story.counted.as_slice()).unwrap_or_default();
+                counted.iter().any(|(at, h)| *h >= count && lasts(*at))
+            }
+        }
     }
 
     /// The highest `h` that the client told in each session, by user and session.

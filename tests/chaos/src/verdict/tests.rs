@@ -220,6 +220,19 @@ fn what_was_acknowledged_right_before_a_kill_may_come_twice_and_long_before_may_
 }
 
 #[test]
+fn what_was_acknowledged_again_by_a_resumption_may_not_come_twice() {
+    let run = |resumes: bool| {
+        let mut run = Run::new();
+        first(&mut run).send(1, 0, 2).receive(1, 1, 2, "id1").count(1, 2).gone(TWO, End::Cut);
+        if resumes {
+            run.note(Some(TWO), Event::Resumed { session: Session(1) }).count(1, 2);
+        }
+        run.wait().kill().bind(TWO).receive(1, 2, 1, "id1").faults()
+    };
+    assert_eq!((run(false), run(true)), (vec![], vec![Kind::Doubled]));
+}
+
+#[test]
 fn while_the_disk_is_full_an_acknowledgement_is_not_on_it() {
     let mut run = Run::new();
     first(&mut run).server(Event::FaultBegins("full")).send(1, 0, 2).receive(1, 1, 2, "id1").count(1, 2).wait();
