@@ -11,16 +11,17 @@ use crate::{outbound::Outbound, scratch::Scratch};
 /// How long a client has to close its own side. Closing a socket with unread bytes in it resets the connection, and the
 /// client would lose the error that says why.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Bytes from the client that are thrown away meanwhile.
-const THROWN_AWAY: usize = 1 << 20;
+/// Bytes from the client that are read meanwhile.
+const READ: usize = 1 << 20;
 
 /// Writes what waits, within `write_time`, and hands each stanza that is written to `taken`; ends our side; and waits for
-/// the client to end its own, within [`LAST_WORDS`].
+/// the client to end its own, within [`LAST_WORDS`], handing what it says meanwhile to `heard`.
 pub(crate) async fn say_last_words(
     mut transport: Transport,
     outbound: &mut Outbound,
     write_time: Duration,
     mut taken: impl FnMut(Arc<Envelope>),
+    heard: impl FnMut(&[u8]),
 ) {
     let written = poll_fn(|cx| match outbound.poll_write(&mut transport, cx, &mut taken) {
         Err(error) => Poll::Ready(Err(error)),
@@ -28,7 +29,7 @@ pub(crate) async fn say_last_words(
         Ok(false) => Poll::Pending,
     });
     let said = match timeout(write_time, written).await {
-        Ok(Ok(())) => timeout(LAST_WORDS, hang_up(&mut transport)).await,
+        Ok(Ok(())) => timeout(LAST_WORDS, hang_up(&mut transport, heard)).await,
         Ok(Err(error)) => Ok(Err(error)),
         Err(late) => Err(late),
     };
@@ -39,13 +40,17 @@ pub(crate) async fn say_last_words(
     }
 }
 
-async fn hang_up(transport: &mut Transport) -> io::Result<()> {
+async fn hang_up(transport: &mut Transport, mut heard: impl FnMut(&[u8])) -> io::Result<()> {
     poll_fn(|cx| transport.poll_shutdown(cx)).await?;
-    let mut left = THROWN_AWAY;
+    let mut left = READ;
     while left > 0 {
         let read = poll_fn(|cx| {
             let mut scratch = Scratch::take();
-            transport.poll_read(cx, scratch.space())
+            transport.poll_read(cx, scratch.space()).map_ok(|read| {
+                scratch.fill(read);
+                heard(&scratch);
+                read
+            })
         })
         .await?;
         if read == 0 {

@@ -11,11 +11,14 @@ use std::{
 };
 
 use starling_link::{Envelope, Inbox, Parcel};
-use starling_session::{Session, Step};
+use starling_session::{Service, Session, Step};
 use starling_stream::Transport;
 use starling_xml::{Frame, Reader};
 use starling_xmpp::{
-    acks::{TooHigh, nonza},
+    acks::{
+        TooHigh,
+        nonza::{self, Nonza},
+    },
     error::{StreamCondition, StreamError},
     ns,
 };
@@ -61,6 +64,87 @@ pub(crate) struct Connection {
     pub(crate) stalled: Option<Pin<Box<Sleep>>>,
     /// For what is due without anything happening: acknowledgements, messages that are not safe.
     pub(crate) timer: Timer,
+}
+
+/// A connection whose session ends for good.
+struct Finished<'c> {
+    shared: &'c Shared,
+    transport: Transport,
+    reader: Reader,
+    inbox: Inbox,
+    outbound: Outbound,
+    managed: Option<Box<Managed>>,
+}
+
+impl Finished<'_> {
+    /// What the client can still take is written, and what it still acknowledges is heard; the rest goes where it can be
+    /// had later.
+    async fn finish(self, session: Session, end: &End) {
+        let Self { shared, transport, mut reader, mut inbox, mut outbound, mut managed } = self;
+        let service = Arc::clone(session.service());
+        let speaks = !matches!(end, End::Gone | End::Requested(_));
+        let is_managed = managed.is_some();
+        // When the server stops, nobody logs in before all is settled: there is time to hear what the client has.
+        if !(speaks && shared.stop.is_cancelled()) {
+            return_all(&service, managed.take());
+        }
+        if !speaks {
+            outbound.unwritten().for_each(|envelope| service.returned(&envelope));
+        }
+        // From here on its senders are told that nobody is there. What they sent until now goes before what they send
+        // from now on: to the client, or to the store, with nothing waited for in between.
+        session.detach();
+        inbox.close();
+        while let Some(parcel) = inbox.try_recv() {
+            let Parcel::Stanza(envelope) = parcel else { continue };
+            match &mut managed {
+                Some(managed) => {
+                    managed.sent(Arc::clone(&envelope));
+                    outbound.push_managed(envelope);
+                }
+                None if speaks && !is_managed => outbound.push(envelope),
+                None => service.returned(&envelope),
+            }
+        }
+        session.end().await;
+        if speaks {
+            if managed.is_some() {
+                nonza::write_request(outbound.own());
+            }
+            match end {
+                End::Error(error) => error.write(outbound.own()),
+                End::TooHigh(error) => nonza::write_handled_count_too_high(error, outbound.own()),
+                End::Finished | End::Gone | End::Requested(_) => {}
+            }
+            outbound.own().extend_from_slice(END_OF_STREAM);
+            let taken = |envelope| service.acknowledged(&envelope);
+            let heard = |bytes: &[u8]| {
+                let Some(managed) = &mut managed else { return };
+                let mut rest = bytes;
+                while let Ok(Some(frame)) = reader.read(&mut rest) {
+                    if let Frame::Element(element) = frame
+                        && let Ok(Some(Nonza::Answer { h })) = nonza::parse(&element)
+                    {
+                        // One that is too high acknowledges nothing.
+                        managed.acknowledged(h, &service, &inbox).ok();
+                    }
+                }
+            };
+            say_last_words(transport, &mut outbound, shared.limits.closing_time, taken, heard).await;
+        }
+        return_all(&service, managed);
+        outbound.unwritten().for_each(|envelope| service.returned(&envelope));
+    }
+}
+
+/// What a client that manages its stream has not acknowledged, oldest first.
+fn return_all(service: &Service, managed: Option<Box<Managed>>) {
+    let Some(mut managed) = managed else { return };
+    for item in managed.drain() {
+        if let Item::Shared(envelope) = item {
+            service.returned(&envelope);
+        }
+    }
 }
 
 /// Bytes from the client, and how many of them are handled.
@@ -141,7 +225,7 @@ impl Connection {
     /// Runs until the connection ends; what is left of the session then waits to be resumed, or ends.
     pub(crate) async fn run(mut self) {
         let end = self.carry().await;
-        let Self { shared, transport, session, inbox, mut outbound, managed, claim, permit, .. } = self;
+        let Self { shared, transport, reader, session, inbox, mut outbound, managed, claim, permit, .. } = self;
         let service = Arc::clone(session.service());
         match (end, managed, claim) {
             (End::Requested(sender), Some(managed), Some(claim)) => {
@@ -161,7 +245,7 @@ impl Connection {
                 let mut outbound = Outbound::default();
                 StreamError::from(StreamCondition::Conflict).write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
-                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop).await;
+                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {}).await;
             }
             (End::Gone, Some(managed), Some(claim)) => {
                 for envelope in outbound.unwritten() {
@@ -174,53 +258,11 @@ impl Connection {
             }
             (end, managed, claim) => {
                 drop(claim);
-                Self::finish(&shared, transport, session, inbox, outbound, managed, &end).await;
+                let finished = Finished { shared: &shared, transport, reader, inbox, outbound, managed };
+                finished.finish(session, &end).await;
                 shared.metrics.connections.dec();
                 drop(permit);
             }
-        }
-    }
-
-    /// Ends the session for good. What a client that does not acknowledge can still take is written.
-    async fn finish(
-        shared: &Shared,
-        transport: Transport,
-        session: Session,
-        mut inbox: Inbox,
-        mut outbound: Outbound,
-        managed: Option<Box<Managed>>,
-        end: &End,
-    ) {
-        let service = Arc::clone(session.service());
-        // From here on its senders are told that nobody is there; what they sent until now is still written.
-        session.end().await;
-        inbox.close();
-        let is_managed = managed.is_some();
-        for item in managed.into_iter().flat_map(|mut managed| managed.drain().collect::<Vec<_>>()) {
-            if let Item::Shared(envelope) = item {
-                service.returned(&envelope);
-            }
-        }
-        let speaks = !matches!(end, End::Gone | End::Requested(_));
-        while let Some(parcel) = inbox.try_recv() {
-            match parcel {
-                Parcel::Stanza(envelope) if speaks && !is_managed => outbound.push(envelope),
-                Parcel::Stanza(envelope) => service.returned(&envelope),
-                Parcel::Wake => {}
-            }
-        }
-        if speaks {
-            match end {
-                End::Error(error) => error.write(outbound.own()),
-                End::TooHigh(error) => nonza::write_handled_count_too_high(error, outbound.own()),
-                End::Finished | End::Gone | End::Requested(_) => {}
-            }
-            outbound.own().extend_from_slice(END_OF_STREAM);
-            let taken = |envelope| service.acknowledged(&envelope);
-            say_last_words(transport, &mut outbound, shared.limits.closing_time, taken).await;
-        }
-        for envelope in outbound.unwritten() {
-            service.returned(&envelope);
         }
     }
 

@@ -126,7 +126,7 @@ pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls
     let mut accept = Accept::new(Arc::clone(&shared.policy), transport.tls_info().cloned(), SystemRandom);
     let mut outbound = Outbound::default();
     accept.fail(&refusal.into(), outbound.own());
-    say_last_words(transport, &mut outbound, LAST_WORDS, drop).await;
+    say_last_words(transport, &mut outbound, LAST_WORDS, drop, |_| {}).await;
 }
 
 impl LogIn {
@@ -436,7 +436,7 @@ impl LogIn {
             None => {}
         }
         if heard && let Some(transport) = self.transport.take() {
-            say_last_words(transport, &mut self.outbound, LAST_WORDS, drop).await;
+            say_last_words(transport, &mut self.outbound, LAST_WORDS, drop, |_| {}).await;
         }
         self.shared.metrics.connections.dec();
     }

@@ -92,17 +92,19 @@ impl Live {
         managed.safe(session.safe());
         claim.ended(managed.safe_count());
         let service = Arc::clone(session.service());
-        session.end().await;
-        inbox.close();
+        // With nothing waited for in between: what is sent from now on must not get into the store first.
         for item in managed.drain() {
             if let Item::Shared(envelope) = item {
                 service.returned(&envelope);
             }
         }
+        session.detach();
+        inbox.close();
         while let Some(parcel) = inbox.try_recv() {
             if let Parcel::Stanza(envelope) = parcel {
                 service.returned(&envelope);
             }
         }
+        session.end().await;
     }
 }

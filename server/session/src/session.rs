@@ -416,9 +416,14 @@ impl Session {
         }
     }
 
+    /// Ends the way to the session: from here on its senders are told that nobody is there.
+    pub fn detach(&self) {
+        self.service.link().detach(&self.full, self.id);
+    }
+
     /// Ends the session: the resource is given up, and those who saw it available learn that it is gone.
     pub async fn end(mut self) {
-        self.service.link().detach(&self.full, self.id);
+        self.detach();
         let was_available = self.priority.is_some();
         presence::gone(&mut self).await;
         match self.service.registry().unbind(&self.full, self.id).await {

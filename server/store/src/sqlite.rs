@@ -10,14 +10,18 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, SqliteConnection, SqlitePool,
+    Connection, Sqlite, SqliteConnection, SqlitePool,
     migrate::Migrator,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use starling_xmpp::{Random, SystemRandom, jid::BareJid, sasl::Credentials};
@@ -56,6 +60,8 @@ pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
     cache: Arc<Cache>,
+    /// The writer's connection may have been left without the sync of each commit: see [`SqliteStore::unsynced`].
+    unsynced: AtomicBool,
 }
 
 impl SqliteStore {
@@ -81,7 +87,34 @@ impl SqliteStore {
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
         migrate(&writer).await?;
         let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers, cache: Arc::default() })
+        Ok(Self { writer, readers, cache: Arc::default(), unsynced: AtomicBool::new(false) })
+    }
+}
+
+impl SqliteStore {
+    /// The writer, for what has to be on disk when it is committed.
+    async fn write(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        let mut connection = self.writer.acquire().await?;
+        // Whoever left it so was dropped on the way.
+        if self.unsynced.load(Ordering::Acquire) {
+            self.sync(&mut connection).await?;
+        }
+        Ok(connection)
+    }
+
+    /// The writer, for what may be lost with the machine's power, though not with the process. Give it back by
+    /// [`SqliteStore::sync`].
+    async fn unsynced(&self) -> Result<PoolConnection<Sqlite>, Error> {
+        let mut connection = self.writer.acquire().await?;
+        self.unsynced.store(true, Ordering::Release);
+        sqlx::query("PRAGMA synchronous = NORMAL").execute(&mut *connection).await?;
+        Ok(connection)
+    }
+
+    async fn sync(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        sqlx::query("PRAGMA synchronous = FULL").execute(connection).await?;
+        self.unsynced.store(false, Ordering::Release);
+        Ok(())
     }
 }
 
@@ -148,7 +181,7 @@ impl Accounts for SqliteStore {
     }
 
     async fn put(&self, accounts: &[Account], mode: PutMode) -> Result<Vec<usize>, Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.write().await?;
         let (accounts, cache) = (accounts.to_vec(), self.cache.clone());
         finish(async move {
             let jids = accounts.iter().map(|account| account.jid.clone()).collect();
@@ -159,7 +192,7 @@ impl Accounts for SqliteStore {
     }
 
     async fn remove(&self, account: &BareJid) -> Result<bool, Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.write().await?;
         let (account, cache) = (account.clone(), self.cache.clone());
         finish(async move {
             let _forgetting = Forgetting { cache, accounts: vec![account.clone()] };
@@ -190,7 +223,7 @@ impl Store for SqliteStore {
     async fn secret(&self, name: &str, bytes: usize) -> Result<Vec<u8>, Error> {
         let mut fresh = vec![0; bytes];
         SystemRandom.fill(&mut fresh);
-        rows::secret(&self.writer, name, &fresh).await
+        rows::secret(&mut *self.write().await?, name, &fresh).await
     }
 
     async fn close(&self) {

@@ -33,7 +33,7 @@ impl Documents for SqliteStore {
         limit: usize,
     ) -> Result<bool, Error> {
         let account = account.as_str();
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.write().await?;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             if !rows::exists(&mut transaction, account).await? {
@@ -62,7 +62,12 @@ impl Documents for SqliteStore {
 
     async fn remove_document(&self, account: &BareJid, kind: &str, key: &str) -> Result<bool, Error> {
         let statement = "DELETE FROM document WHERE account = ? AND kind = ? AND key = ?";
-        let done = sqlx::query(statement).bind(account.as_str()).bind(kind).bind(key).execute(&self.writer).await?;
+        let done = sqlx::query(statement)
+            .bind(account.as_str())
+            .bind(kind)
+            .bind(key)
+            .execute(&mut *self.write().await?)
+            .await?;
         Ok(done.rows_affected() > 0)
     }
 }

@@ -148,7 +148,7 @@ fn stored(row: &SqliteRow) -> Result<StoredRow, Error> {
 #[async_trait]
 impl Messages for SqliteStore {
     async fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.write().await?;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             apply(&mut transaction, changes).await?;
@@ -175,7 +175,8 @@ impl Messages for SqliteStore {
         if self.pending(account, 1).await? == 0 {
             return Ok(Vec::new());
         }
-        let mut connection = self.writer.acquire().await?;
+        // Lost with the machine's power, the claim leaves the messages pending, as it should.
+        let mut connection = self.unsynced().await?;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
             let statement = "SELECT id, peer, archived, stanza FROM message \
@@ -202,7 +203,7 @@ impl Messages for SqliteStore {
             Ok(claimed)
         }
         .await;
-        if result.is_err() {
+        if result.is_err() || self.sync(&mut connection).await.is_err() {
             connection.close().await.ok();
         }
         result
@@ -210,14 +211,18 @@ impl Messages for SqliteStore {
 
     async fn recover(&self) -> Result<u64, Error> {
         let statement = "UPDATE message SET state = 1 WHERE state <> 0 AND state = 2";
-        Ok(sqlx::query(statement).execute(&self.writer).await?.rows_affected())
+        Ok(sqlx::query(statement).execute(&mut *self.write().await?).await?.rows_affected())
     }
 
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error> {
         // Rows are appended as they come, so that the oldest are found first.
         let statement = "DELETE FROM message WHERE rowid IN \
                          (SELECT rowid FROM message WHERE id < ? AND state = 0 ORDER BY rowid LIMIT ?)";
-        let done = sqlx::query(statement).bind(id_bytes(before)).bind(i64::from(limit)).execute(&self.writer).await?;
+        let done = sqlx::query(statement)
+            .bind(id_bytes(before))
+            .bind(i64::from(limit))
+            .execute(&mut *self.write().await?)
+            .await?;
         Ok(done.rows_affected())
     }
 

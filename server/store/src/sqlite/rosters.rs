@@ -208,7 +208,7 @@ impl Rosters for SqliteStore {
         limit: usize,
         decide: Decide<'_>,
     ) -> Result<ItemChanged, Error> {
-        let mut connection = self.writer.acquire().await?;
+        let mut connection = self.write().await?;
         let result = change(&mut connection, account.as_str(), contact, limit, decide).await;
         if result.is_err() {
             // SQLite may have rolled back by itself: a new connection knows of no transaction.

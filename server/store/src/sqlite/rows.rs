@@ -107,8 +107,8 @@ pub(super) async fn count(pool: &SqlitePool) -> Result<u64, Error> {
 }
 
 /// The secret that is there, or `fresh`, which is then there.
-pub(super) async fn secret(pool: &SqlitePool, name: &str, fresh: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+pub(super) async fn secret(connection: &mut SqliteConnection, name: &str, fresh: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query("INSERT INTO secret (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(name)
         .bind(fresh)
