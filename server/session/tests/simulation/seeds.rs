@@ -64,5 +64,8 @@ pub(crate) fn live(name: &str, seeds: u64, life: impl Fn(u64, bool) + Sync) {
         }
     });
     let failed = failed.into_inner();
-    assert!(failed == u64::MAX, "{name}: seed {failed} fails; STARLING_SEED={failed} repeats it");
+    assert!(
+        failed == u64::MAX,
+        "{name}: seed {failed} fails; STARLING_SEED={failed} repeats it, with `{name}` as the test to run"
+    );
 }

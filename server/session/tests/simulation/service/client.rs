@@ -187,7 +187,7 @@ impl Client {
             self.counted = 0;
             return Some(false);
         }
-        let Some(h) = text.strip_prefix("<resumed h='").and_then(|rest| rest.strip_suffix("'/>")) else { return None };
+        let h = text.strip_prefix("<resumed h='").and_then(|rest| rest.strip_suffix("'/>"))?;
         let h = h.parse().unwrap();
         self.say(|| format!("is resumed at {h}"));
         self.acknowledged(h);
@@ -252,7 +252,7 @@ impl Client {
     }
 
     fn leisure(&self) -> Duration {
-        if self.is_settling() { Duration::from_millis(500) } else { self.shared.some_ms(self.habits.leisure) }
+        if self.is_settling() { Duration::from_millis(1000) } else { self.shared.some_ms(self.habits.leisure) }
     }
 
     /// One deed.

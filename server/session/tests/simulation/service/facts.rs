@@ -37,6 +37,8 @@ pub(crate) struct Facts {
     last: BTreeMap<(usize, usize, u64), u32>,
     /// Ids of the server's (XEP-0359), with the session that they came to and what there was before.
     ids: BTreeMap<(usize, String), Handled>,
+    /// The server's id of a message that came to an account.
+    id_of: BTreeMap<(usize, Message), String>,
     /// Kills of the process.
     pub(crate) kills: u32,
     /// Sessions whose end both sides know, with all that went before it.
@@ -110,6 +112,12 @@ impl Facts {
 
     /// A message came to a session of an account.
     pub(crate) fn received(&mut self, account: usize, session: u64, id: Option<String>, message: Message) {
+        let stream = self.sent_in.get(&message).copied().flatten();
+        if let Some(id) = &id
+            && let Some(before) = self.id_of.insert((account, message), id.clone())
+        {
+            assert!(before == *id || stream.is_none(), "{message:?} was sent in one session and handled twice");
+        }
         let now = Handled { session, kills: self.kills };
         if let Some(before) = id.and_then(|id| self.ids.insert((account, id), now))
             // With several resources each may have it.
@@ -123,7 +131,7 @@ impl Facts {
         *count += 1;
         let (sender, number) = message;
         // RFC 6120 §10.1: what is sent in one stream, or one that resumes it, is in order.
-        if let Some(stream) = self.sent_in.get(&message).copied().flatten()
+        if let Some(stream) = stream
             && *count == 1
             && self.ordered
         {

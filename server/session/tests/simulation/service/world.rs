@@ -95,7 +95,7 @@ fn circumstances(shared: &Shared) -> (Config, Habits, usize, u64) {
         log_outs: dice.below(6),
         leisure: 20 + dice.below(400),
         until,
-        end: until + Duration::from_secs(40),
+        end: until + Duration::from_secs(30),
     };
     let kills = if dice.chance(50) { 0 } else { 1 + dice.below(3) };
     drop(dice);
@@ -128,7 +128,9 @@ async fn fate(kills: u64, config: Config, habits: Habits, disk: Arc<Mutex<Disk>>
         } else if let Some(process) = host.get() {
             shared.say(|| "the database is away".to_owned());
             process.store.set_away(true);
-            sleep(shared.some_ms(7000)).await;
+            // Now and then for longer than the journal tries.
+            let long = if shared.chance(40) { 5000 } else { 0 };
+            sleep(Duration::from_millis(long) + shared.some_ms(4000)).await;
             process.store.set_away(false);
             shared.say(|| "the database is back".to_owned());
         }
