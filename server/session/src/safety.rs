@@ -97,10 +97,13 @@ impl Session {
     /// # Errors
     /// If the store does not answer; the backlog is still there then.
     pub async fn fetch_backlog(&self, inbox: &Inbox) -> Result<Vec<Arc<Envelope>>, starling_store::Error> {
-        inbox.begin_backlog();
         if !self.takes_messages() {
+            inbox.begin_backlog();
             return Ok(Vec::new());
         }
+        // What ended sessions of the account have left is on its way, and older than what comes from now on.
+        self.service.journal_barrier().await;
+        inbox.begin_backlog();
         let account = bare_str(&self.full);
         let rows = match self.service.store().claim(account, FETCHED, FETCHED_BYTES).await {
             Ok(rows) => rows,

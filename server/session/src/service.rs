@@ -1,6 +1,6 @@
 //! What all sessions of a process share, and how a resource is bound.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use starling_link::{Bounds, Inbox, Link};
 use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
@@ -26,6 +26,9 @@ use crate::{
     privacy,
     roster::Rosters,
 };
+
+/// How long a log-in waits for what is to be in the store before it.
+const BARRIER: Duration = Duration::from_secs(2);
 
 /// What happens when a client asks for a resource that is bound already (RFC 6120 §7.7.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +197,14 @@ impl Service {
     /// Hands a change to the journal. `Err`: it is full; only what may fail is refused.
     pub(crate) fn keep(&self, kept: Kept) -> Result<(), Kept> {
         self.journal.push(kept)
+    }
+
+    /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for
+    /// long: order is then a lesser promise than an answer.
+    pub(crate) async fn journal_barrier(&self) {
+        if tokio::time::timeout(BARRIER, self.journal.barrier()).await.is_err() {
+            debug!("The journal is not waited for any longer.");
+        }
     }
 
     /// Who is where.

@@ -11,7 +11,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -131,12 +135,18 @@ struct Shared<R> {
     queue: Mutex<Queue<R>>,
     /// The writer waits here for something to write.
     filled: Notify,
+    /// Records that have left, written or given up.
+    left: AtomicU64,
+    /// Barriers wait here for that number to grow.
+    grown: Notify,
     config: JournalConfig,
     metrics: JournalMetrics,
 }
 
 struct Queue<R> {
     records: VecDeque<Queued<R>>,
+    /// Records that were ever pushed.
+    pushed: u64,
     bytes: usize,
     closed: bool,
 }
@@ -155,8 +165,15 @@ impl<R: Record> Journal<R> {
         tasks: &TaskTracker,
         metrics: JournalMetrics,
     ) -> Self {
-        let queue = Mutex::new(Queue { records: VecDeque::new(), bytes: 0, closed: false });
-        let shared = Arc::new(Shared { queue, filled: Notify::new(), config, metrics });
+        let queue = Mutex::new(Queue { records: VecDeque::new(), pushed: 0, bytes: 0, closed: false });
+        let shared = Arc::new(Shared {
+            queue,
+            filled: Notify::new(),
+            left: AtomicU64::new(0),
+            grown: Notify::new(),
+            config,
+            metrics,
+        });
         tasks.spawn(Writer { shared: Arc::clone(&shared), store, observer, group: Vec::new() }.run());
         Self(shared)
     }
@@ -175,6 +192,7 @@ impl<R: Record> Journal<R> {
         }
         queue.bytes += record.bytes();
         let was_empty = queue.records.is_empty();
+        queue.pushed += 1;
         queue.records.push_back(Queued { record, since: Instant::now() });
         shared.metrics.queued.inc();
         drop(queue);
@@ -182,6 +200,21 @@ impl<R: Record> Journal<R> {
             shared.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// Waits until all that was pushed before is written or given up.
+    pub async fn barrier(&self) {
+        let shared = &*self.0;
+        let pushed = shared.lock().pushed;
+        loop {
+            let mut grown = pin!(shared.grown.notified());
+            // Registered before the number is read: what grows in between wakes it.
+            grown.as_mut().enable();
+            if shared.left.load(Ordering::Acquire) >= pushed {
+                return;
+            }
+            grown.await;
+        }
     }
 
     /// Takes no more. What is there is written, as long as the database takes it.
@@ -192,6 +225,11 @@ impl<R: Record> Journal<R> {
 }
 
 impl<R> Shared<R> {
+    fn leave(&self, records: usize) {
+        self.left.fetch_add(records as u64, Ordering::AcqRel);
+        self.grown.notify_waiters();
+    }
+
     /// Held for a push or to take a group, never while anything is written.
     fn lock(&self) -> MutexGuard<'_, Queue<R>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -265,8 +303,10 @@ impl<R: Record> Writer<R> {
                 if failing {
                     info!("The database takes messages again");
                 }
-                let mut records = self.group.drain(..).map(|queued| queued.record).collect();
+                let mut records: Vec<R> = self.group.drain(..).map(|queued| queued.record).collect();
+                let left = records.len();
                 self.observer.committed(&mut records);
+                self.shared.leave(left);
                 return;
             };
             metrics.failures.inc();
@@ -308,7 +348,9 @@ impl<R: Record> Writer<R> {
         }
         if !given_up.is_empty() {
             self.shared.metrics.given_up.inc_by(given_up.len() as u64);
+            let left = given_up.len();
             self.observer.failed(&mut given_up, error);
+            self.shared.leave(left);
         }
     }
 }

@@ -292,18 +292,20 @@ impl Served {
             }
         }
         let service = Arc::clone(session.service());
-        session.end().await;
-        inbox.close();
+        // With nothing waited for in between: what is sent from now on must not get into the store first.
         for item in managed.into_iter().flat_map(|mut managed| managed.drain().collect::<Vec<_>>()) {
             if let Item::Shared(envelope) = item {
                 service.returned(&envelope);
             }
         }
+        session.detach();
+        inbox.close();
         while let Some(parcel) = inbox.try_recv() {
             if let Parcel::Stanza(envelope) = parcel {
                 service.returned(&envelope);
             }
         }
+        session.end().await;
         if let Some(end) = end {
             end.send("closed".to_owned());
         }
