@@ -11,14 +11,11 @@ use std::{
 };
 
 use starling_link::{Envelope, Inbox, Parcel};
-use starling_session::{Service, Session, Step};
+use starling_session::{Session, Step};
 use starling_stream::Transport;
 use starling_xml::{Frame, Reader};
 use starling_xmpp::{
-    acks::{
-        TooHigh,
-        nonza::{self, Nonza},
-    },
+    acks::TooHigh,
     error::{StreamCondition, StreamError},
     ns,
 };
@@ -27,8 +24,9 @@ use tracing::debug;
 
 use crate::{
     closing::say_last_words,
+    finished::Finished,
     limits::{Bucket, Permit},
-    managed::{Incoming, Item, Managed},
+    managed::{Incoming, Managed},
     outbound::Outbound,
     resumption::{Claim, Live},
     scratch::Scratch,
@@ -42,7 +40,7 @@ const HIGH_WATER: usize = 64 * 1024;
 /// Chunks, likewise.
 const HIGH_WATER_CHUNKS: usize = 64;
 
-const END_OF_STREAM: &[u8] = b"</stream:stream>";
+pub(crate) const END_OF_STREAM: &[u8] = b"</stream:stream>";
 
 /// Everything about one logged-in client.
 pub(crate) struct Connection {
@@ -64,87 +62,6 @@ pub(crate) struct Connection {
     pub(crate) stalled: Option<Pin<Box<Sleep>>>,
     /// For what is due without anything happening: acknowledgements, messages that are not safe.
     pub(crate) timer: Timer,
-}
-
-/// A connection whose session ends for good.
-struct Finished<'c> {
-    shared: &'c Shared,
-    transport: Transport,
-    reader: Reader,
-    inbox: Inbox,
-    outbound: Outbound,
-    managed: Option<Box<Managed>>,
-}
-
-impl Finished<'_> {
-    /// What the client can still take is written, and what it still acknowledges is heard; the rest goes where it can be
-    /// had later.
-    async fn finish(self, session: Session, end: &End) {
-        let Self { shared, transport, mut reader, mut inbox, mut outbound, mut managed } = self;
-        let service = Arc::clone(session.service());
-        let speaks = !matches!(end, End::Gone | End::Requested(_));
-        let is_managed = managed.is_some();
-        // When the server stops, nobody logs in before all is settled: there is time to hear what the client has.
-        if !(speaks && shared.stop.is_cancelled()) {
-            return_all(&service, managed.take());
-        }
-        if !speaks {
-            outbound.unwritten().for_each(|envelope| service.returned(&envelope));
-        }
-        // From here on its senders are told that nobody is there. What they sent until now goes before what they send
-        // from now on: to the client, or to the store, with nothing waited for in between.
-        session.detach();
-        inbox.close();
-        while let Some(parcel) = inbox.try_recv() {
-            let Parcel::Stanza(envelope) = parcel else { continue };
-            match &mut managed {
-                Some(managed) => {
-                    managed.sent(Arc::clone(&envelope));
-                    outbound.push_managed(envelope);
-                }
-                None if speaks && !is_managed => outbound.push(envelope),
-                None => service.returned(&envelope),
-            }
-        }
-        session.end().await;
-        if speaks {
-            if managed.is_some() {
-                nonza::write_request(outbound.own());
-            }
-            match end {
-                End::Error(error) => error.write(outbound.own()),
-                End::TooHigh(error) => nonza::write_handled_count_too_high(error, outbound.own()),
-                End::Finished | End::Gone | End::Requested(_) => {}
-            }
-            outbound.own().extend_from_slice(END_OF_STREAM);
-            let taken = |envelope| service.acknowledged(&envelope);
-            let heard = |bytes: &[u8]| {
-                let Some(managed) = &mut managed else { return };
-                let mut rest = bytes;
-                while let Ok(Some(frame)) = reader.read(&mut rest) {
-                    if let Frame::Element(element) = frame
-                        && let Ok(Some(Nonza::Answer { h })) = nonza::parse(&element)
-                    {
-                        // One that is too high acknowledges nothing.
-                        managed.acknowledged(h, &service, &inbox).ok();
-                    }
-                }
-            };
-            say_last_words(transport, &mut outbound, shared.limits.closing_time, taken, heard).await;
-        }
-        return_all(&service, managed);
-        outbound.unwritten().for_each(|envelope| service.returned(&envelope));
-    }
-}
-
-/// What a client that manages its stream has not acknowledged, oldest first.
-fn return_all(service: &Service, managed: Option<Box<Managed>>) {
-    let Some(mut managed) = managed else { return };
-    for item in managed.drain() {
-        if let Item::Shared(envelope) = item {
-            service.returned(&envelope);
-        }
-    }
 }
 
 /// Bytes from the client, and how many of them are handled.
@@ -238,14 +155,15 @@ impl Connection {
                 drop(permit);
                 if let Err(live) = left {
                     // Whoever asked is gone again.
-                    live.wait(&shared).await;
+                    Box::pin(live.wait(&shared)).await;
                     return;
                 }
                 // The client has gone over to the other connection: this one says so, and nothing else.
                 let mut outbound = Outbound::default();
                 StreamError::from(StreamCondition::Conflict).write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
-                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {}).await;
+                let words = say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {});
+                Box::pin(words).await;
             }
             (End::Gone, Some(managed), Some(claim)) => {
                 for envelope in outbound.unwritten() {
@@ -254,12 +172,13 @@ impl Connection {
                 drop(transport);
                 shared.metrics.connections.dec();
                 drop(permit);
-                Live { session, inbox, managed, claim }.wait(&shared).await;
+                Box::pin(Live { session, inbox, managed, claim }.wait(&shared)).await;
             }
             (end, managed, claim) => {
                 drop(claim);
                 let finished = Finished { shared: &shared, transport, reader, inbox, outbound, managed };
-                finished.finish(session, &end).await;
+                // Boxed, as all that comes once: the session's task is as large as the largest of its waits.
+                Box::pin(finished.finish(session, &end)).await;
                 shared.metrics.connections.dec();
                 drop(permit);
             }
@@ -279,7 +198,7 @@ impl Connection {
                     Err(end) => end,
                 },
                 Event::Backlog => {
-                    self.fetch_backlog().await;
+                    Box::pin(self.fetch_backlog()).await;
                     continue;
                 }
                 Event::Closed(error) => End::Error(error),

@@ -16,6 +16,7 @@ mod closing;
 mod config;
 mod connection;
 mod enabling;
+mod finished;
 mod limits;
 mod listener;
 mod log_in;

@@ -156,7 +156,15 @@ mod tests {
         assert_eq!(send(), Outcome::Full, "it would overtake the one in the store");
         assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
         inbox.begin_backlog();
+        assert_eq!(send(), Outcome::Full, "what the store is asked for may be older, and may not fit into one answer");
+        inbox.end_backlog();
         assert_eq!(send(), Outcome::Queued);
+        inbox.begin_backlog();
+        assert!(link.poke(&juliet(), SessionId(1)));
+        inbox.end_backlog();
+        assert!(inbox.has_backlog(), "more was written while the store was asked");
+        inbox.begin_backlog();
+        inbox.end_backlog();
         assert!(link.poke(&juliet(), SessionId(1)) && !link.poke(&juliet(), SessionId(2)));
         assert_eq!(send(), Outcome::Full);
     }

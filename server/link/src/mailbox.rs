@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -54,10 +54,18 @@ struct State {
     stanzas: AtomicUsize,
     bytes: AtomicUsize,
     bounds: Bounds,
-    /// Kept messages for this session are, or may be, in the store: newer ones must not overtake them.
-    backlog: AtomicBool,
+    /// Whether kept messages for this session are, or may be, in the store: newer ones must not overtake them, and go
+    /// there too. One of the three below.
+    backlog: AtomicU8,
     closing: OnceLock<StreamError>,
 }
+
+/// There are none.
+const NO_BACKLOG: u8 = 0;
+/// The store is being asked, and nobody has said since that there are more.
+const FETCHING: u8 = 1;
+/// The store is to be asked.
+const BACKLOG: u8 = 2;
 
 impl State {
     /// Makes room for one more stanza. Counted before it is queued: the reader may be through with it before the sender
@@ -89,7 +97,7 @@ pub(crate) fn mailbox(id: SessionId, bounds: Bounds) -> (Mailbox, Inbox) {
         stanzas: AtomicUsize::new(0),
         bytes: AtomicUsize::new(0),
         bounds,
-        backlog: AtomicBool::new(false),
+        backlog: AtomicU8::new(NO_BACKLOG),
         closing: OnceLock::new(),
     });
     (Mailbox { id, queue: sender, state: Arc::clone(&state) }, Inbox { queue: receiver, state })
@@ -98,7 +106,7 @@ pub(crate) fn mailbox(id: SessionId, bounds: Bounds) -> (Mailbox, Inbox) {
 impl Mailbox {
     pub(crate) fn send(&self, envelope: &Arc<Envelope>) -> Outcome {
         let kept = envelope.tracking.is_some();
-        if kept && self.state.backlog.load(Ordering::Acquire) {
+        if kept && self.state.backlog.load(Ordering::Acquire) != NO_BACKLOG {
             return Outcome::Full;
         }
         let size = envelope.stanza.len();
@@ -117,7 +125,7 @@ impl Mailbox {
 
     /// Says that kept messages for the session are in the store. They go before whatever is sent from now on.
     pub(crate) fn poke(&self) {
-        if !self.state.backlog.swap(true, Ordering::AcqRel) {
+        if self.state.backlog.swap(BACKLOG, Ordering::AcqRel) == NO_BACKLOG {
             self.queue.send(None).ok();
         }
     }
@@ -166,21 +174,27 @@ impl Inbox {
             && self.state.bytes.load(Ordering::Relaxed) <= bounds.bytes / 2
     }
 
-    /// Whether kept messages wait in the store. Until [`Inbox::begin_backlog`], newer ones go there too.
+    /// Whether kept messages wait in the store. Until [`Inbox::end_backlog`], newer ones go there too.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
-        self.state.backlog.load(Ordering::Acquire)
+        self.state.backlog.load(Ordering::Acquire) != NO_BACKLOG
     }
 
-    /// Lets kept messages through again. Call it when the queue is empty, and then fetch what is in the store before
-    /// anything else is taken from the queue.
+    /// The store is about to be asked. Call it when the queue is empty: what is in the store comes after what is in the
+    /// queue.
     pub fn begin_backlog(&self) {
-        self.state.backlog.store(false, Ordering::Release);
+        self.state.backlog.store(FETCHING, Ordering::Release);
     }
 
-    /// There is more in the store than was fetched.
+    /// There is nothing more in the store: kept messages come through the queue again, unless somebody has said since
+    /// [`Inbox::begin_backlog`] that there is more.
+    pub fn end_backlog(&self) {
+        self.state.backlog.compare_exchange(FETCHING, NO_BACKLOG, Ordering::AcqRel, Ordering::Acquire).ok();
+    }
+
+    /// There is, or may be, more in the store than was fetched.
     pub fn renew_backlog(&self) {
-        self.state.backlog.store(true, Ordering::Release);
+        self.state.backlog.store(BACKLOG, Ordering::Release);
     }
 
     /// Why the session is to end, once somebody said so.

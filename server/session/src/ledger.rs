@@ -218,3 +218,125 @@ impl Held {
 fn to(envelope: &Envelope) -> &str {
     bare_str(envelope.to.as_ref().unwrap_or(&envelope.from))
 }
+
+#[cfg(test)]
+mod tests {
+    use starling_xmpp::stanza::{Kind, MessageType};
+
+    use super::*;
+
+    fn message(entry: &Arc<Entry>, to: &str, archived: bool) -> Arc<Envelope> {
+        let tracking = Tracking::new(1, archived, Arc::clone(entry));
+        let (to, from) = (Some(to.parse().unwrap()), "romeo@example.net/orchard".parse().unwrap());
+        Arc::new(Envelope::kept(to, from, Kind::Message(MessageType::Chat), vec![b' '; 100], tracking))
+    }
+
+    fn tracking(envelope: &Arc<Envelope>) -> &Tracking {
+        envelope.tracking.as_ref().unwrap()
+    }
+
+    struct World {
+        ledger: Ledger,
+        now: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { ledger: Ledger::default(), now: Instant::now() }
+        }
+
+        fn send(&mut self, to: &str, journaled: Journaled, diverted: bool) -> Arc<Envelope> {
+            let envelope = message(self.ledger.entry(), to, journaled == Journaled::Yes);
+            self.ledger.handled();
+            self.ledger.hold(Arc::clone(&envelope), journaled, diverted, self.now);
+            envelope
+        }
+    }
+
+    #[test]
+    fn what_is_counted_stops_before_the_first_that_is_not_safe() {
+        let mut world = World::new();
+        world.ledger.handled();
+        let first = world.send("a@b", Journaled::Yes, false);
+        world.ledger.handled();
+        let second = world.send("a@b", Journaled::Yes, false);
+        assert_eq!((world.ledger.count(), world.ledger.safe()), (4, 1));
+        tracking(&second).committed();
+        assert!(world.ledger.next(world.now).is_none());
+        assert_eq!(world.ledger.safe(), 1, "in order");
+        tracking(&first).committed();
+        assert!(!world.ledger.is_idle());
+        assert!(world.ledger.next(world.now).is_none());
+        assert_eq!(world.ledger.safe(), 4);
+        assert!(world.ledger.is_empty() && world.ledger.is_idle());
+    }
+
+    #[test]
+    fn without_an_archive_an_acknowledgement_is_enough_and_a_second_too_long() {
+        let mut world = World::new();
+        let quick = world.send("a@b", Journaled::IfUnacknowledged, false);
+        tracking(&quick).acknowledge();
+        let slow = world.send("a@b", Journaled::IfUnacknowledged, false);
+        assert!(world.ledger.next(world.now).is_none());
+        assert_eq!(world.ledger.safe(), 1);
+        assert_eq!(world.ledger.deadline(world.now), Some(world.now + UNACKNOWLEDGED));
+        world.now += UNACKNOWLEDGED;
+        let Some(Due::Journal(due)) = world.ledger.next(world.now) else { panic!("not due") };
+        assert!(Arc::ptr_eq(&due, &slow));
+        world.ledger.journaled(&due);
+        assert!(world.ledger.next(world.now + PAUSE).is_none(), "it is the journal's");
+        assert_eq!(world.ledger.deadline(world.now), None);
+    }
+
+    #[test]
+    fn a_full_journal_is_tried_again_and_given_up_in_time() {
+        let mut world = World::new();
+        world.send("a@b", Journaled::Refused, true);
+        let (mut tries, began) = (0, world.now);
+        loop {
+            match world.ledger.next(world.now) {
+                None => world.now = world.ledger.deadline(world.now).unwrap(),
+                Some(Due::Journal(_)) => tries += 1,
+                Some(Due::Failed(_)) => break,
+            }
+        }
+        assert_eq!(world.now - began, PAUSE);
+        assert_eq!(tries, 49);
+        assert_eq!(world.ledger.safe(), 1, "its sender is told");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_unless_its_client_has_it() {
+        let mut world = World::new();
+        let (lost, had) = (world.send("a@b", Journaled::Yes, false), world.send("a@b", Journaled::Yes, false));
+        tracking(&had).acknowledge();
+        tracking(&lost).failed();
+        tracking(&had).failed();
+        let Some(Due::Failed(failed)) = world.ledger.next(world.now) else { panic!("not told") };
+        assert!(Arc::ptr_eq(&failed, &lost));
+        assert!(world.ledger.next(world.now).is_none() && world.ledger.is_empty());
+    }
+
+    #[test]
+    fn who_waits_for_the_store_is_not_overtaken() {
+        let mut world = World::new();
+        let stored = world.send("a@b/c", Journaled::Yes, true);
+        assert!(world.ledger.has_diverted("a@b") && !world.ledger.has_diverted("x@y"));
+        tracking(&stored).committed();
+        assert!(!world.ledger.has_diverted("a@b"));
+    }
+
+    #[test]
+    fn too_much_pauses_for_a_while_and_then_refuses_until_there_is_room() {
+        let mut world = World::new();
+        let all: Vec<_> = (0..UNSAFE_STANZAS).map(|_| world.send("a@b", Journaled::Yes, false)).collect();
+        let now = world.now;
+        assert!(world.ledger.is_paused(|| now) && world.ledger.refuses());
+        assert_eq!(world.ledger.deadline(now), Some(now + PAUSE));
+        assert!(!world.ledger.is_paused(|| now + PAUSE) && world.ledger.refuses());
+        tracking(&all[0]).committed();
+        world.ledger.next(now);
+        assert!(!world.ledger.is_paused(|| now) && !world.ledger.refuses());
+        assert_eq!(world.ledger.deadline(now), None);
+    }
+}

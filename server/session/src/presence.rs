@@ -140,7 +140,9 @@ async fn tell_contacts(
     };
     for (item, sessions) in local.into_iter().zip(&sessions) {
         let contact = Jid::from(item.contact.clone());
-        if sees(item) && let Some(passage) = passage(service, &session.full, &contact, envelope.kind).await {
+        if sees(item)
+            && let Some(passage) = passage(service, &session.full, &contact, envelope.kind).await
+        {
             for record in sessions.iter().filter(|record| record.priority.is_some()) {
                 if passage.lets(service, record, &session.full, envelope.kind) {
                     service.link().send(record.full.as_str(), envelope);

@@ -99,6 +99,7 @@ impl Session {
     pub async fn fetch_backlog(&self, inbox: &Inbox) -> Result<Vec<Arc<Envelope>>, starling_store::Error> {
         if !self.takes_messages() {
             inbox.begin_backlog();
+            inbox.end_backlog();
             return Ok(Vec::new());
         }
         // What ended sessions of the account have left is on its way, and older than what comes from now on.
@@ -115,7 +116,9 @@ impl Session {
         };
         self.service.waiting().fetched(account);
         // Fewer than asked for may be a matter of bytes: only none at all says that there are no more.
-        if !rows.is_empty() {
+        if rows.is_empty() {
+            inbox.end_backlog();
+        } else {
             inbox.renew_backlog();
         }
         let bare = self.full.to_bare();

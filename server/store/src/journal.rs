@@ -6,8 +6,7 @@
 //!                                  └────────── not given up ◄───────────┴──► too old: Observer::failed
 //! ```
 //!
-//! A group goes as soon as the one before it is written: a lone record waits for nothing but its own commit, and a flood
-//! makes large groups by itself.
+//! A small group waits some milliseconds for company; in a flood, what comes while one group is written is the next.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +21,7 @@ use std::{
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -60,6 +59,9 @@ pub struct JournalConfig {
     pub group_records: usize,
     /// Bytes in one group; the record that goes over it is still in.
     pub group_bytes: usize,
+    /// How long a small group waits for company: one commit costs as much as many rows. A group of a quarter of
+    /// `group_records` goes at once.
+    pub linger: Duration,
     /// Records that wait.
     pub queue_records: usize,
     /// Bytes that wait.
@@ -73,6 +75,7 @@ impl Default for JournalConfig {
         Self {
             group_records: 256,
             group_bytes: 256 * 1024,
+            linger: Duration::from_millis(4),
             queue_records: 65_536,
             queue_bytes: 64 << 20,
             give_up: Duration::from_secs(5),
@@ -254,7 +257,13 @@ impl<R: Record> Writer<R> {
     async fn next_group(&mut self) -> bool {
         loop {
             let closed = self.fill();
-            if !self.group.is_empty() {
+            if let Some(first) = self.group.first() {
+                let since = first.since;
+                let config = self.shared.config;
+                if !closed && self.group.len() < config.group_records / 4 && since.elapsed() < config.linger {
+                    sleep_until(since + config.linger).await;
+                    self.fill();
+                }
                 return true;
             }
             if closed {
