@@ -142,6 +142,11 @@ impl Connection {
     /// Runs until the connection ends; what is left of the session then waits to be resumed, or ends.
     pub(crate) async fn run(mut self) {
         let end = self.carry().await;
+        // Boxed, as all that comes once: an idle connection's task is as large as the largest of its waits.
+        Box::pin(self.conclude(end)).await;
+    }
+
+    async fn conclude(self, end: End) {
         let Self { shared, transport, reader, session, inbox, mut outbound, managed, claim, permit, .. } = self;
         let service = Arc::clone(session.service());
         match (end, managed, claim) {
@@ -155,15 +160,14 @@ impl Connection {
                 drop(permit);
                 if let Err(live) = left {
                     // Whoever asked is gone again.
-                    Box::pin(live.wait(&shared)).await;
+                    live.wait(&shared).await;
                     return;
                 }
                 // The client has gone over to the other connection: this one says so, and nothing else.
                 let mut outbound = Outbound::default();
                 StreamError::from(StreamCondition::Conflict).write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
-                let words = say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {});
-                Box::pin(words).await;
+                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {}).await;
             }
             (End::Gone, Some(managed), Some(claim)) => {
                 for envelope in outbound.unwritten() {
@@ -177,8 +181,7 @@ impl Connection {
             (end, managed, claim) => {
                 drop(claim);
                 let finished = Finished { shared: &shared, transport, reader, inbox, outbound, managed };
-                // Boxed, as all that comes once: the session's task is as large as the largest of its waits.
-                Box::pin(finished.finish(session, &end)).await;
+                finished.finish(session, &end).await;
                 shared.metrics.connections.dec();
                 drop(permit);
             }
