@@ -177,7 +177,9 @@ impl Bench {
                 Relay::start().await?
             }
         };
-        let beside = self.figure(scenario, &relay.target(scenario.tls), relay.pid, None).await?;
+        let beside = self.figure(scenario, &relay.target(scenario.tls), relay.pid, None).await;
+        let mut beside = beside.map_err(|error| format!("relay: {error}"))?;
+        beside.wrong = beside.wrong.map(|wrong| format!("relay: {wrong}"));
         // It is there for what it costs: what it should lose is not the server's fault.
         let beside = Figure { wrong: None, ..beside };
         self.relay = Some(relay);

@@ -41,6 +41,25 @@ impl<W> Default for Waiting<W> {
     }
 }
 
+impl<W> Waiting<W> {
+    /// Exchanges writers with a peer that is there, or leaves one's own for the peer, and says where its will come.
+    fn meet(&self, own: u32, peer: u32, writer: W) -> Result<W, oneshot::Receiver<W>> {
+        // One lock for both: two who come at the same time would wait for each other otherwise.
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A peer that has left meanwhile is waited for anew.
+        let mut writer = writer;
+        if let Some((theirs, their_turn)) = waiting.remove(&peer) {
+            match their_turn.send(writer) {
+                Ok(()) => return Ok(theirs),
+                Err(back) => writer = back,
+            }
+        }
+        let (turn, theirs) = oneshot::channel();
+        waiting.insert(own, (writer, turn));
+        Err(theirs)
+    }
+}
+
 /// Serves until it is killed. Prints two addresses: without and with TLS.
 pub(crate) async fn serve() -> Result<(), Failure> {
     let plain = TcpListener::bind("127.0.0.1:0").await?;
@@ -96,17 +115,9 @@ where
     if peer == NOBODY {
         return copy(reader, writer).await;
     }
-    let met = waiting.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
-    let theirs = match met {
-        Some((theirs, their_turn)) => {
-            their_turn.send(writer).map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?;
-            theirs
-        }
-        None => {
-            let (turn, theirs) = oneshot::channel();
-            waiting.0.lock().unwrap_or_else(PoisonError::into_inner).insert(own, (writer, turn));
-            theirs.await.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?
-        }
+    let theirs = match waiting.meet(own, peer, writer) {
+        Ok(theirs) => theirs,
+        Err(turn) => turn.await.map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?,
     };
     copy(reader, theirs).await
 }
@@ -120,5 +131,27 @@ async fn copy(mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + 
         }
         writer.write_all(buffer.get(..read).unwrap_or_default()).await?;
         writer.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_who_come_at_the_same_time_meet() {
+        for _ in 0..1000 {
+            let waiting = Waiting::default();
+            let come = |own, peer| {
+                let waiting = waiting.clone();
+                std::thread::spawn(move || waiting.meet(own, peer, own))
+            };
+            let (one, other) = (come(1, 2), come(2, 1));
+            let (one, other) = (one.join().unwrap(), other.join().unwrap());
+            assert!(one.is_ok() != other.is_ok());
+            let mut got = [one, other].map(|met| met.or_else(|mut turn| turn.try_recv()).unwrap());
+            got.sort_unstable();
+            assert_eq!(got, [1, 2]);
+        }
     }
 }
