@@ -320,15 +320,16 @@ impl Connection {
         let until = loop {
             let from = self.outbound.own().len();
             while self.session.tend(now, self.outbound.own()) {}
+            let safe = self.session.safe();
             if let Some(managed) = &mut self.managed {
                 managed.sent_own(self.outbound.own().get(from..).unwrap_or_default());
-                managed.safe(self.session.safe());
+                managed.safe(safe);
             }
             let managed = self.managed.as_mut().and_then(|managed| managed.write(now, self.outbound.own()));
             let until = [managed, self.session.deadline(now)].into_iter().flatten().min();
-            // Whoever became safe before the waker was registered has woken nobody.
+            // What became safe before the waker was registered has woken nobody.
             self.session.register(cx.waker());
-            if self.session.is_tended() {
+            if self.session.is_tended() && self.session.safe() == safe {
                 break until;
             }
         };

@@ -147,6 +147,12 @@ impl Tracking {
         state & COMMITTED > 0 || state & (ACKNOWLEDGED | HOLDERS) == ACKNOWLEDGED
     }
 
+    /// Whether nothing more is to be expected of its rows: they are on disk, or could not be written.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.state.load(Ordering::Acquire) & (COMMITTED | FAILED) > 0
+    }
+
     /// Whether nobody holds it, and no client has it.
     #[must_use]
     pub fn is_returned(&self) -> bool {

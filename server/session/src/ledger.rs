@@ -49,6 +49,12 @@ impl Held {
     fn is_safe(&self) -> bool {
         self.tracking().is_none_or(Tracking::is_safe)
     }
+
+    /// Whether it need not be held any longer. What belongs into the archive is held until it is there, so that a database
+    /// that does not keep up slows its senders down, and nothing is missing.
+    fn is_done(&self) -> bool {
+        self.tracking().is_none_or(|tracking| tracking.is_safe() && (!tracking.archived || tracking.is_written()))
+    }
 }
 
 /// How a message enters the ledger.
@@ -98,7 +104,7 @@ impl Ledger {
 
     /// The number of the last stanza before the first that is not safe.
     pub(crate) fn safe(&self) -> u64 {
-        self.held.front().map_or(self.handled, |first| first.number - 1)
+        self.held.iter().find(|held| !held.is_safe()).map_or(self.handled, |first| first.number - 1)
     }
 
     /// Who is woken when a message of this session becomes safe, or cannot be kept.
@@ -128,7 +134,7 @@ impl Ledger {
     /// Lets go what is safe; what is to be done next, if anything is. To be called until it says `None`.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Due> {
         while let Some(first) = self.held.front() {
-            if first.is_safe() {
+            if first.is_done() || (first.is_safe() && first.is_given_up(now)) {
                 self.pop();
             } else if first.tracking().is_some_and(Tracking::is_failed) || first.is_given_up(now) {
                 return self.pop().map(|held| Due::Failed(held.envelope));
@@ -139,7 +145,7 @@ impl Ledger {
         if self.unjournaled == 0 {
             return None;
         }
-        let due = |held: &&mut Held| held.journal_at.is_some_and(|at| at <= now) && !held.is_safe();
+        let due = |held: &&mut Held| held.journal_at.is_some_and(|at| at <= now) && !held.is_done();
         let held = self.held.iter_mut().find(due)?;
         // Tried again then, unless `journaled` says that it was taken.
         held.journal_at = Some(now + FULL_JOURNAL);
@@ -174,7 +180,7 @@ impl Ledger {
 
     /// Whether nothing was said of the oldest that is held.
     pub(crate) fn is_idle(&self) -> bool {
-        self.held.front().is_none_or(|first| !first.is_safe() && !first.tracking().is_some_and(Tracking::is_failed))
+        self.held.front().is_none_or(|first| !first.is_done() && !first.tracking().is_some_and(Tracking::is_failed))
     }
 
     /// Whether nothing is held.
@@ -309,11 +315,18 @@ mod tests {
     fn what_could_not_be_written_is_told_unless_its_client_has_it() {
         let mut world = World::new();
         let (lost, had) = (world.send("a@b", Journaled::Yes, false), world.send("a@b", Journaled::Yes, false));
+        let archived = world.send("a@b", Journaled::Yes, false);
         tracking(&had).acknowledge();
         tracking(&lost).failed();
         tracking(&had).failed();
         let Some(Due::Failed(failed)) = world.ledger.next(world.now) else { panic!("not told") };
         assert!(Arc::ptr_eq(&failed, &lost));
+        assert!(world.ledger.next(world.now).is_none());
+        tracking(&archived).acknowledge();
+        assert!(world.ledger.next(world.now).is_none());
+        assert_eq!(world.ledger.safe(), 3);
+        assert!(!world.ledger.is_empty(), "held until it is in the archive");
+        tracking(&archived).committed();
         assert!(world.ledger.next(world.now).is_none() && world.ledger.is_empty());
     }
 

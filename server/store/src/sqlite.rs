@@ -4,6 +4,7 @@ mod documents;
 mod messages;
 mod rosters;
 mod rows;
+mod segments;
 
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
@@ -11,7 +12,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -62,6 +63,8 @@ pub struct SqliteStore {
     cache: Arc<Cache>,
     /// The writer's connection may have been left without the sync of each commit: see [`SqliteStore::unsynced`].
     unsynced: AtomicBool,
+    /// `None`: not known, and read with the next messages. Belongs to whoever has the writer's connection.
+    segments: Mutex<Option<segments::Segments>>,
 }
 
 impl SqliteStore {
@@ -87,7 +90,7 @@ impl SqliteStore {
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
         migrate(&writer).await?;
         let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers, cache: Arc::default(), unsynced: AtomicBool::new(false) })
+        Ok(Self { writer, readers, cache: Arc::default(), unsynced: AtomicBool::new(false), segments: Mutex::default() })
     }
 }
 
@@ -111,11 +114,24 @@ impl SqliteStore {
         Ok(connection)
     }
 
+    fn known_segments(&self) -> MutexGuard<'_, Option<segments::Segments>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn sync(&self, connection: &mut SqliteConnection) -> Result<(), Error> {
         sqlx::query("PRAGMA synchronous = FULL").execute(connection).await?;
         self.unsynced.store(false, Ordering::Release);
         Ok(())
     }
+}
+
+/// Gives a connection back after a transaction. One that failed is closed: SQLite may have rolled back by itself, as when
+/// the disk is full, and only a new connection knows of no transaction.
+async fn renew<T>(connection: PoolConnection<Sqlite>, result: Result<T, Error>) -> Result<T, Error> {
+    if result.is_err() {
+        connection.close().await.ok();
+    }
+    result
 }
 
 /// Forgets, when it is dropped, what is remembered of accounts that may have changed. Must go before the connection that
@@ -186,7 +202,8 @@ impl Accounts for SqliteStore {
         finish(async move {
             let jids = accounts.iter().map(|account| account.jid.clone()).collect();
             let _forgetting = Forgetting { cache, accounts: jids };
-            put(&mut connection, &accounts, mode).await
+            let result = put(&mut connection, &accounts, mode).await;
+            renew(connection, result).await
         })
         .await
     }
@@ -196,7 +213,8 @@ impl Accounts for SqliteStore {
         let (account, cache) = (account.clone(), self.cache.clone());
         finish(async move {
             let _forgetting = Forgetting { cache, accounts: vec![account.clone()] };
-            rows::remove(&mut connection, account.as_str()).await
+            let result = rows::remove(&mut connection, account.as_str()).await;
+            renew(connection, result).await
         })
         .await
     }
@@ -223,7 +241,9 @@ impl Store for SqliteStore {
     async fn secret(&self, name: &str, bytes: usize) -> Result<Vec<u8>, Error> {
         let mut fresh = vec![0; bytes];
         SystemRandom.fill(&mut fresh);
-        rows::secret(&mut *self.write().await?, name, &fresh).await
+        let mut connection = self.write().await?;
+        let result = rows::secret(&mut connection, name, &fresh).await;
+        renew(connection, result).await
     }
 
     async fn close(&self) {

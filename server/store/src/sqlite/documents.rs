@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, Row};
 use starling_xmpp::jid::BareJid;
 
-use super::{SqliteStore, rows};
+use super::{SqliteStore, renew, rows};
 use crate::{Documents, Error};
 
 #[async_trait]
@@ -54,10 +54,7 @@ impl Documents for SqliteStore {
             Ok(true)
         }
         .await;
-        if result.is_err() {
-            connection.close().await.ok();
-        }
-        result
+        renew(connection, result).await
     }
 
     async fn remove_document(&self, account: &BareJid, kind: &str, key: &str) -> Result<bool, Error> {

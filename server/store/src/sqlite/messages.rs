@@ -1,11 +1,15 @@
 //! The table of messages. Each statement is a message to SQLite's thread and back: many rows go by one.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{collections::HashSet, mem, sync::LazyLock};
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use sqlx::{Connection, Row as _, SqliteConnection, sqlite::SqliteRow};
 
-use super::SqliteStore;
+use super::{
+    SqliteStore, renew,
+    segments::{self, Segments},
+};
 use crate::{Change, Direction, Error, MessageId, Messages, PendingRow, Row, RowState, StoredRow};
 
 /// Rows by one statement: the largest that fits is taken, so that there are few statements to prepare.
@@ -15,6 +19,7 @@ struct Statements {
     put: [&'static str; SIZES.len()],
     deliver: [&'static str; SIZES.len()],
     remove: [&'static str; SIZES.len()],
+    late: [&'static str; SIZES.len()],
 }
 
 /// Made once, and leaked: a handful of texts.
@@ -26,18 +31,21 @@ static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
             leak(format!(
                 "INSERT INTO message (account, id, peer, direction, state, archived, stanza) \
                  SELECT * FROM (VALUES {}) WHERE EXISTS (SELECT 1 FROM account WHERE jid = column1) \
-                 ON CONFLICT (account, id) DO UPDATE SET state = 1 WHERE excluded.state = 1 AND state <> 1",
+                 ON CONFLICT (id, account) DO UPDATE SET state = 1 WHERE excluded.state = 1 AND state <> 1",
                 list("(?,?,?,?,?,?,?)", rows)
             ))
         }),
         deliver: SIZES.map(|rows| {
             let keys = list("(?,?)", rows);
-            leak(format!("UPDATE message SET state = 0 WHERE (account, id) IN (VALUES {keys}) AND archived = 1"))
+            leak(format!(
+                "UPDATE message SET state = 0 WHERE (account, id) IN (VALUES {keys}) AND state <> 0 AND archived = 1"
+            ))
         }),
         remove: SIZES.map(|rows| {
             let keys = list("(?,?)", rows);
-            leak(format!("DELETE FROM message WHERE (account, id) IN (VALUES {keys}) AND archived = 0"))
+            leak(format!("DELETE FROM message WHERE (account, id) IN (VALUES {keys}) AND state <> 0 AND archived = 0"))
         }),
+        late: SIZES.map(|rows| leak(segments::late(&list("(?,?)", rows)))),
     }
 });
 
@@ -70,9 +78,14 @@ async fn put(connection: &mut SqliteConnection, rows: &[&Row<'_>]) -> Result<(),
     Ok(())
 }
 
-async fn delivered(connection: &mut SqliteConnection, keys: &[(&str, MessageId)]) -> Result<(), Error> {
+/// Runs a statement of each of `statements` for all keys, in pieces.
+async fn by_key(
+    connection: &mut SqliteConnection,
+    keys: &[(&str, MessageId)],
+    statements: &[&[&'static str; SIZES.len()]],
+) -> Result<(), Error> {
     for (size, piece) in pieces(keys) {
-        for statements in [&STATEMENTS.deliver, &STATEMENTS.remove] {
+        for statements in statements {
             let Some(statement) = statements.get(size) else { continue };
             let mut query = sqlx::query(*statement);
             for (account, id) in piece {
@@ -84,39 +97,58 @@ async fn delivered(connection: &mut SqliteConnection, keys: &[(&str, MessageId)]
     Ok(())
 }
 
-/// Those written first, then those delivered: the same as one by one, but for a row that is written again after it was
-/// delivered, before which all that came earlier is applied.
-async fn apply(connection: &mut SqliteConnection, changes: &[Change<'_>]) -> Result<(), Error> {
-    let mut rows = Vec::with_capacity(changes.len());
-    let mut keys = Vec::new();
-    let mut settled = HashSet::new();
+/// Changes that are applied together: rows written first, then those delivered. The same as one by one, but for a row
+/// that is written after it was delivered: all that came before is applied before it.
+#[derive(Default)]
+struct Round<'c> {
+    rows: Vec<&'c Row<'c>>,
+    delivered: Vec<(&'c str, MessageId)>,
+    /// The same again, to be found.
+    settled: HashSet<(&'c str, MessageId)>,
+}
+
+impl Round<'_> {
+    async fn apply(self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        put(connection, &self.rows).await?;
+        by_key(connection, &self.delivered, &[&STATEMENTS.deliver, &STATEMENTS.remove]).await
+    }
+}
+
+/// Applies changes. Rows up to `last` are in segments.
+async fn apply(connection: &mut SqliteConnection, changes: &[Change<'_>], last: MessageId) -> Result<u64, Error> {
+    let mut written = 0;
+    let mut late = Vec::new();
+    let mut round = Round::default();
     for change in changes {
         match change {
+            // Nobody must get it, and nobody wants it kept.
+            Change::Put(row) if row.state == RowState::Delivered && !row.archived => {}
             Change::Put(row) => {
-                if settled.contains(&(row.account, row.id)) {
-                    put(connection, &rows).await?;
-                    delivered(connection, &keys).await?;
-                    rows.clear();
-                    keys.clear();
-                    settled.clear();
+                if round.settled.contains(&(row.account, row.id)) {
+                    mem::take(&mut round).apply(connection).await?;
                 }
-                rows.push(row);
+                round.rows.push(row);
+                written += 1;
+                if row.archived && row.id <= last {
+                    late.push((row.account, row.id));
+                }
             }
             Change::Delivered { account, id } => {
-                keys.push((*account, *id));
-                settled.insert((*account, *id));
+                round.delivered.push((account, *id));
+                round.settled.insert((account, *id));
             }
         }
     }
-    put(connection, &rows).await?;
-    delivered(connection, &keys).await
+    round.apply(connection).await?;
+    by_key(connection, &late, &[&STATEMENTS.late]).await?;
+    Ok(written)
 }
 
-fn id_bytes(id: MessageId) -> Vec<u8> {
+pub(super) fn id_bytes(id: MessageId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
 }
 
-fn read_id(row: &SqliteRow, column: &str) -> Result<MessageId, Error> {
+pub(super) fn read_id(row: &SqliteRow, column: &str) -> Result<MessageId, Error> {
     let bytes: Vec<u8> = row.try_get(column)?;
     let bytes: [u8; 16] =
         bytes.try_into().map_err(|bytes: Vec<u8>| Error::Corrupt(format!("a message id of {} bytes", bytes.len())))?;
@@ -149,18 +181,28 @@ fn stored(row: &SqliteRow) -> Result<StoredRow, Error> {
 impl Messages for SqliteStore {
     async fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error> {
         let mut connection = self.write().await?;
+        // Not known again until the transaction is: whoever leaves in the middle does not say whether it was committed.
+        let known = self.known_segments().take();
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            apply(&mut transaction, changes).await?;
+            let mut segments = match known {
+                Some(segments) => segments,
+                None => Segments::load(&mut transaction).await?,
+            };
+            let written = apply(&mut transaction, changes, segments.last).await?;
+            segments.written(&mut transaction, written).await?;
             transaction.commit().await?;
-            Ok(())
+            Ok(segments)
         }
         .await;
-        if result.is_err() {
-            // SQLite may have rolled back by itself, as when the disk is full: a new connection knows of no transaction.
-            connection.close().await.ok();
+        match result {
+            Ok(segments) => {
+                // The writer is still ours.
+                *self.known_segments() = Some(segments);
+                Ok(())
+            }
+            Err(error) => renew(connection, Err(error)).await,
         }
-        result
     }
 
     async fn pending(&self, account: &str, at_most: u32) -> Result<u32, Error> {
@@ -182,17 +224,19 @@ impl Messages for SqliteStore {
             let statement = "SELECT id, peer, archived, stanza FROM message \
                              WHERE account = ? AND state <> 0 AND state = 1 ORDER BY id LIMIT ?";
             let found = sqlx::query(statement).bind(account).bind(i64::from(limit));
-            let found = found.fetch_all(&mut *transaction).await?;
             let mut claimed = Vec::new();
             let mut size = 0;
-            for row in &found {
-                if size >= bytes && !claimed.is_empty() {
-                    break;
+            {
+                // No more than is wanted is read: each may be as large as a stanza can be.
+                let mut found = found.fetch(&mut *transaction);
+                while (claimed.is_empty() || size < bytes)
+                    && let Some(row) = found.try_next().await?
+                {
+                    let stanza: Vec<u8> = row.try_get("stanza")?;
+                    size += stanza.len();
+                    let archived = row.try_get::<i64, _>("archived")? != 0;
+                    claimed.push(PendingRow { id: read_id(&row, "id")?, peer: row.try_get("peer")?, archived, stanza });
                 }
-                let stanza: Vec<u8> = row.try_get("stanza")?;
-                size += stanza.len();
-                let archived = row.try_get::<i64, _>("archived")? != 0;
-                claimed.push(PendingRow { id: read_id(row, "id")?, peer: row.try_get("peer")?, archived, stanza });
             }
             if let Some(last) = claimed.last() {
                 let statement = "UPDATE message SET state = 2 \
@@ -215,22 +259,14 @@ impl Messages for SqliteStore {
     }
 
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error> {
-        // Rows are appended as they come, so that the oldest are found first.
-        let statement = "DELETE FROM message WHERE rowid IN \
-                         (SELECT rowid FROM message WHERE id < ? AND state = 0 ORDER BY rowid LIMIT ?)";
-        let done = sqlx::query(statement)
-            .bind(id_bytes(before))
-            .bind(i64::from(limit))
-            .execute(&mut *self.write().await?)
-            .await?;
-        Ok(done.rows_affected())
+        let mut connection = self.write().await?;
+        let result = segments::expire(&mut connection, before, limit).await;
+        renew(connection, result).await
     }
 
     async fn rows(&self, account: &str, after: Option<MessageId>, limit: u32) -> Result<Vec<StoredRow>, Error> {
-        let statement = "SELECT id, peer, direction, state, archived, stanza FROM message \
-                         WHERE account = ? AND id > ? ORDER BY id LIMIT ?";
         let after = after.map_or_else(Vec::new, id_bytes);
-        let found = sqlx::query(statement).bind(account).bind(after).bind(i64::from(limit));
+        let found = sqlx::query(segments::ROWS).bind(account).bind(after).bind(i64::from(limit));
         found.fetch_all(&self.readers).await?.iter().map(stored).collect()
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteRow};
 use starling_xmpp::jid::{self, BareJid};
 
-use super::{SqliteStore, rows};
+use super::{SqliteStore, renew, rows};
 use crate::{
     Error,
     rosters::{Changes, Decide, ItemChange, ItemChanged, Roster, RosterItem, Rosters, Subscription},
@@ -210,10 +210,6 @@ impl Rosters for SqliteStore {
     ) -> Result<ItemChanged, Error> {
         let mut connection = self.write().await?;
         let result = change(&mut connection, account.as_str(), contact, limit, decide).await;
-        if result.is_err() {
-            // SQLite may have rolled back by itself: a new connection knows of no transaction.
-            connection.close().await.ok();
-        }
-        result
+        renew(connection, result).await
     }
 }

@@ -6,6 +6,7 @@ use starling_xmpp::{
     sasl::{Credentials, Verifier},
 };
 
+use super::segments;
 use crate::Error;
 
 /// One row for all hash functions: each row more is a message more between threads.
@@ -84,7 +85,7 @@ pub(super) async fn remove(connection: &mut SqliteConnection, jid: &str) -> Resu
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let done = sqlx::query("DELETE FROM account WHERE jid = ?").bind(jid).execute(&mut *transaction).await?;
     // They do not refer to the account.
-    sqlx::query("DELETE FROM message WHERE account = ?").bind(jid).execute(&mut *transaction).await?;
+    segments::remove_account(&mut transaction, jid).await?;
     transaction.commit().await?;
     Ok(done.rows_affected() > 0)
 }
