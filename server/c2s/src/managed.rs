@@ -215,3 +215,87 @@ fn stanzas(bytes: &[u8]) -> Vec<Box<[u8]>> {
         Err(_) => vec![bytes.into()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(managed: &mut Managed, now: Instant) -> String {
+        let mut out = Vec::new();
+        managed.write(now, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn message(number: u32) -> String {
+        format!("<message><body>{number}</body></message>")
+    }
+
+    /// Stanzas 1 to 4 are handled, of which 2 are safe when the connection is cut.
+    fn cut() -> (Managed, u64) {
+        let mut managed = Managed::new(Some(7), 10);
+        for number in 1..=4 {
+            assert_eq!(managed.received(&message(number)), Incoming::New);
+        }
+        managed.safe(12);
+        (managed, 14)
+    }
+
+    #[test]
+    fn xep0198_4_only_what_is_safe_is_acknowledged() {
+        let (mut managed, _) = cut();
+        let now = Instant::now();
+        managed.requested(now);
+        assert_eq!(written(&mut managed, now), "");
+        managed.safe(14);
+        assert_eq!(written(&mut managed, now), "<a xmlns='urn:xmpp:sm:3' h='4'/>");
+    }
+
+    #[test]
+    fn xep0198_5_what_is_sent_again_is_counted_and_not_handled_twice() {
+        let (mut managed, handled) = cut();
+        assert_eq!(managed.resumed(12), 2);
+        assert_eq!(managed.received(&message(3)), Incoming::Repeated);
+        assert_eq!(managed.received(&message(4)), Incoming::Repeated);
+        assert_eq!(managed.received(&message(4)), Incoming::New, "the same text, but one more");
+        let now = Instant::now();
+        managed.requested(now);
+        managed.safe(handled + 1);
+        assert_eq!(written(&mut managed, now), "<a xmlns='urn:xmpp:sm:3' h='5'/>");
+    }
+
+    #[test]
+    fn a_client_that_does_not_send_again_what_it_was_told_to_loses_nothing_else() {
+        let (mut managed, handled) = cut();
+        assert_eq!(managed.resumed(12), 2);
+        assert_eq!(managed.received(&message(9)), Incoming::New);
+        assert_eq!(managed.received(&message(3)), Incoming::New, "out of turn");
+        let now = Instant::now();
+        managed.requested(now);
+        // Those that it kept to itself were 3 and 4 of the session; these are 5 and 6, and 3 and 4 of the stream.
+        managed.safe(handled + 1);
+        assert_eq!(written(&mut managed, now), "");
+        managed.safe(handled + 2);
+        assert_eq!(written(&mut managed, now), "<a xmlns='urn:xmpp:sm:3' h='4'/>");
+    }
+
+    #[test]
+    fn a_second_cut_in_the_middle_of_the_repetition_is_told_the_same() {
+        let (mut managed, _) = cut();
+        assert_eq!(managed.resumed(12), 2);
+        assert_eq!(managed.received(&message(3)), Incoming::Repeated);
+        assert_eq!(managed.resumed(12), 2);
+        for number in [3, 4] {
+            assert_eq!(managed.received(&message(number)), Incoming::Repeated);
+        }
+    }
+
+    #[test]
+    fn answers_are_counted_one_by_one() {
+        let mut managed = Managed::new(None, 0);
+        managed.sent_own(b"<iq type='result' id='1'/><presence from='a@b/c'><show>away</show></presence>");
+        managed.sent_own(b"");
+        assert_eq!(managed.outbound.sent_count(), 2);
+        let own: Vec<_> = managed.drain().map(|item| matches!(item, Item::Own(_))).collect();
+        assert_eq!(own, [true, true]);
+    }
+}

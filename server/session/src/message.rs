@@ -164,7 +164,7 @@ impl Session {
         let (envelope, fate) = self.send_message(stanza, account, keep, targets.iter().copied(), out);
         if let Some(envelope) = envelope {
             let original = if fate == Fate::Delivered { original } else { Original::Nobody };
-            self.copy(stanza, &facts, &envelope, &sessions, original);
+            self.copy(stanza, &facts, &envelope, &sessions, original, lists.each);
         }
         Ok(fate)
     }
@@ -274,6 +274,12 @@ impl Session {
             let to = copy.record.full.as_str();
             let of = match copy.direction {
                 Direction::Sent => own,
+                // A session's own list holds for copies as for the message itself.
+                Direction::Received
+                    if each && !privacy::takes(&self.service, &copy.record.full, &self.full, stanza.kind) =>
+                {
+                    continue;
+                }
                 Direction::Received => account,
             };
             let bytes = copies::carbon(copy.direction, of, to, kind, &envelope.stanza);
