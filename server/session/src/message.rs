@@ -164,7 +164,7 @@ impl Session {
         let (envelope, fate) = self.send_message(stanza, account, keep, targets.iter().copied(), out);
         if let Some(envelope) = envelope {
             let original = if fate == Fate::Delivered { original } else { Original::Nobody };
-            self.copy(stanza, &facts, &envelope, &sessions, original, lists.each);
+            self.copy(stanza, &facts, &envelope, &sessions, (original, lists.each));
         }
         Ok(fate)
     }
@@ -262,7 +262,14 @@ impl Session {
     }
 
     /// XEP-0280: copies for the other resources of both sides.
-    fn copy(&self, stanza: &Stanza<'_>, facts: &Facts, envelope: &Envelope, sessions: &Sessions, original: Original) {
+    fn copy(
+        &self,
+        stanza: &Stanza<'_>,
+        facts: &Facts,
+        envelope: &Envelope,
+        sessions: &Sessions,
+        (original, each): (Original, bool),
+    ) {
         let Kind::Message(kind) = stanza.kind else { return };
         let own = &*self.account;
         let account = stanza.to.as_ref().map_or(own, bare_str);
