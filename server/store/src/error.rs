@@ -24,6 +24,9 @@ pub enum Error {
     /// sensible, once somebody has made room.
     #[error("the database does not do it now: {0}")]
     Busy(sqlx::Error),
+    /// The database has not answered in time.
+    #[error("the database does not answer")]
+    NoAnswer,
     /// The database failed: a broken file, a mistake of ours. Somebody has to look.
     #[error("the database failed: {0}")]
     Backend(sqlx::Error),
@@ -36,7 +39,7 @@ impl Error {
     /// Whether the same again, later, may succeed without anybody changing anything.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy(_))
+        matches!(self, Self::Busy(_) | Self::NoAnswer)
     }
 }
 

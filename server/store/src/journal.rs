@@ -7,6 +7,12 @@
 //! ```
 //!
 //! A small group waits some milliseconds for company; in a flood, what comes while one group is written is the next.
+//!
+//! While a commit does not answer, what is behind it is given up in time; what is in it waits for the answer, because nobody
+//! knows before whether it will be there.
+
+mod metrics;
+mod writer;
 
 use std::{
     collections::VecDeque,
@@ -18,18 +24,12 @@ use std::{
     time::Duration,
 };
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
 
+pub use self::metrics::JournalMetrics;
+use self::writer::Writer;
 use crate::{Change, Error, Messages};
-
-const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
-const LAST_BACK_OFF: Duration = Duration::from_millis(500);
 
 /// Something that is written.
 pub trait Record: Send + Sync + 'static {
@@ -39,7 +39,7 @@ pub trait Record: Send + Sync + 'static {
     /// How large it is.
     fn bytes(&self) -> usize;
 
-    /// Whether it may be given up.
+    /// Whether it may be given up: always the same answer. One that may not is let go at the end of the process alone.
     fn may_fail(&self) -> bool;
 }
 
@@ -83,48 +83,6 @@ impl Default for JournalConfig {
     }
 }
 
-/// What the journal counts.
-#[derive(Clone, Debug)]
-pub struct JournalMetrics {
-    groups: IntCounter,
-    records: IntCounter,
-    failures: IntCounter,
-    given_up: IntCounter,
-    queued: IntGauge,
-    seconds: Histogram,
-}
-
-impl JournalMetrics {
-    /// Registers everything with `registry`.
-    ///
-    /// # Errors
-    /// If a name is taken there.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let queued = IntGauge::new("starling_journal_queue", "Changes of messages that wait to be written.")?;
-        registry.register(Box::new(queued.clone()))?;
-        let seconds = HistogramOpts::new("starling_journal_commit_seconds", "Time of a group's commit, in seconds.")
-            .buckets(vec![0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]);
-        let seconds = Histogram::with_opts(seconds)?;
-        registry.register(Box::new(seconds.clone()))?;
-        Ok(Self {
-            groups: counter("starling_journal_groups_total", "Groups of changes committed.")?,
-            records: counter("starling_journal_records_total", "Changes of messages committed.")?,
-            failures: counter("starling_journal_failures_total", "Commits that failed; they are tried again.")?,
-            given_up: counter(
-                "starling_journal_given_up_total",
-                "Messages that the database did not take in time, so that their senders are told.",
-            )?,
-            queued,
-            seconds,
-        })
-    }
-}
-
 /// See the module. Clones share one queue.
 pub struct Journal<R>(Arc<Shared<R>>);
 
@@ -138,24 +96,30 @@ struct Shared<R> {
     queue: Mutex<Queue<R>>,
     /// The writer waits here for something to write.
     filled: Notify,
-    /// Records that have left, written or given up.
-    left: AtomicU64,
+    /// The number of the oldest record that has not left, written or given up.
+    oldest: AtomicU64,
     /// Barriers wait here for that number to grow.
     grown: Notify,
+    /// A writer whose commit does not answer waits here for the close.
+    closing: Notify,
     config: JournalConfig,
     metrics: JournalMetrics,
 }
 
 struct Queue<R> {
     records: VecDeque<Queued<R>>,
-    /// Records that were ever pushed.
+    /// Records that were ever pushed: the number of the next one.
     pushed: u64,
     bytes: usize,
-    closed: bool,
+    /// Since when.
+    closed: Option<Instant>,
 }
 
 struct Queued<R> {
     record: R,
+    number: u64,
+    /// As it said when it was pushed.
+    bytes: usize,
     since: Instant,
 }
 
@@ -168,16 +132,17 @@ impl<R: Record> Journal<R> {
         tasks: &TaskTracker,
         metrics: JournalMetrics,
     ) -> Self {
-        let queue = Mutex::new(Queue { records: VecDeque::new(), pushed: 0, bytes: 0, closed: false });
+        let queue = Mutex::new(Queue { records: VecDeque::new(), pushed: 0, bytes: 0, closed: None });
         let shared = Arc::new(Shared {
             queue,
             filled: Notify::new(),
-            left: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
             grown: Notify::new(),
+            closing: Notify::new(),
             config,
             metrics,
         });
-        tasks.spawn(Writer { shared: Arc::clone(&shared), store, observer, group: Vec::new() }.run());
+        tasks.spawn(Writer::new(Arc::clone(&shared), store, observer).run());
         Self(shared)
     }
 
@@ -190,13 +155,14 @@ impl<R: Record> Journal<R> {
         let shared = &*self.0;
         let mut queue = shared.lock();
         let full = queue.records.len() >= shared.config.queue_records || queue.bytes >= shared.config.queue_bytes;
-        if queue.closed || (full && record.may_fail()) {
+        if queue.closed.is_some() || (full && record.may_fail()) {
             return Err(record);
         }
-        queue.bytes += record.bytes();
-        let was_empty = queue.records.is_empty();
+        let (number, bytes) = (queue.pushed, record.bytes());
         queue.pushed += 1;
-        queue.records.push_back(Queued { record, since: Instant::now() });
+        queue.bytes += bytes;
+        let was_empty = queue.records.is_empty();
+        queue.records.push_back(Queued { record, number, bytes, since: Instant::now() });
         shared.metrics.queued.inc();
         drop(queue);
         if was_empty {
@@ -213,153 +179,25 @@ impl<R: Record> Journal<R> {
             let mut grown = pin!(shared.grown.notified());
             // Registered before the number is read: what grows in between wakes it.
             grown.as_mut().enable();
-            if shared.left.load(Ordering::Acquire) >= pushed {
+            if shared.oldest.load(Ordering::Acquire) >= pushed {
                 return;
             }
             grown.await;
         }
     }
 
-    /// Takes no more. What is there is written, as long as the database takes it.
+    /// Takes no more. What is there is written; what the database has not taken after [`JournalConfig::give_up`] from now
+    /// is let go, also what may not fail otherwise: [`Messages::recover`] finds its rows as they were.
     pub fn close(&self) {
-        self.0.lock().closed = true;
+        self.0.lock().closed.get_or_insert_with(Instant::now);
         self.0.filled.notify_one();
+        self.0.closing.notify_one();
     }
 }
 
 impl<R> Shared<R> {
-    fn leave(&self, records: usize) {
-        self.left.fetch_add(records as u64, Ordering::AcqRel);
-        self.grown.notify_waiters();
-    }
-
     /// Held for a push or to take a group, never while anything is written.
     fn lock(&self) -> MutexGuard<'_, Queue<R>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Writer<R> {
-    shared: Arc<Shared<R>>,
-    store: Arc<dyn Messages>,
-    observer: Arc<dyn Observer<R>>,
-    group: Vec<Queued<R>>,
-}
-
-impl<R: Record> Writer<R> {
-    async fn run(mut self) {
-        while self.next_group().await {
-            self.write().await;
-        }
-    }
-
-    /// `false`: the journal is closed, and everything is written.
-    async fn next_group(&mut self) -> bool {
-        loop {
-            let closed = self.fill();
-            if let Some(first) = self.group.first() {
-                let since = first.since;
-                let config = self.shared.config;
-                if !closed && self.group.len() < config.group_records / 4 && since.elapsed() < config.linger {
-                    sleep_until(since + config.linger).await;
-                    self.fill();
-                }
-                return true;
-            }
-            if closed {
-                return false;
-            }
-            self.shared.filled.notified().await;
-        }
-    }
-
-    /// Takes what fits into the group. Whether the journal is closed.
-    fn fill(&mut self) -> bool {
-        let config = self.shared.config;
-        let mut bytes: usize = self.group.iter().map(|queued| queued.record.bytes()).sum();
-        let before = self.group.len();
-        let mut queue = self.shared.lock();
-        while self.group.len() < config.group_records
-            && bytes < config.group_bytes
-            && let Some(queued) = queue.records.pop_front()
-        {
-            let size = queued.record.bytes();
-            queue.bytes -= size;
-            bytes += size;
-            self.group.push(queued);
-        }
-        self.shared.metrics.queued.sub(i64::try_from(self.group.len() - before).unwrap_or(i64::MAX));
-        queue.closed
-    }
-
-    /// Writes the group, however long it takes.
-    async fn write(&mut self) {
-        let mut back_off = FIRST_BACK_OFF;
-        let mut failing = false;
-        while !self.group.is_empty() {
-            let began = Instant::now();
-            let error = {
-                let mut changes = Vec::with_capacity(2 * self.group.len());
-                self.group.iter().for_each(|queued| queued.record.changes(&mut changes));
-                let result = if changes.is_empty() { Ok(()) } else { self.store.commit(&changes).await };
-                result.err()
-            };
-            let metrics = &self.shared.metrics;
-            let Some(error) = error else {
-                metrics.seconds.observe(began.elapsed().as_secs_f64());
-                metrics.groups.inc();
-                metrics.records.inc_by(self.group.len() as u64);
-                if failing {
-                    info!("The database takes messages again");
-                }
-                let mut records: Vec<R> = self.group.drain(..).map(|queued| queued.record).collect();
-                let left = records.len();
-                self.observer.committed(&mut records);
-                self.shared.leave(left);
-                return;
-            };
-            metrics.failures.inc();
-            if !failing {
-                warn!(%error, "The database does not take messages; tried again");
-                failing = true;
-            }
-            self.give_up(&error);
-            if self.shared.lock().closed && self.group.is_empty() {
-                return;
-            }
-            sleep(back_off).await;
-            back_off = (2 * back_off).min(LAST_BACK_OFF);
-            // What waits behind grows old as well, and is told in time.
-            self.fill();
-        }
-    }
-
-    /// Lets go what was tried long enough, in this group and behind it.
-    fn give_up(&mut self, error: &Error) {
-        let limit = self.shared.config.give_up;
-        let is_over = |queued: &mut Queued<R>| queued.record.may_fail() && queued.since.elapsed() >= limit;
-        let mut given_up: Vec<R> = self.group.extract_if(.., is_over).map(|queued| queued.record).collect();
-        {
-            let mut queue = self.shared.lock();
-            if queue.records.front().is_some_and(|first| first.since.elapsed() >= limit) {
-                let mut kept = VecDeque::with_capacity(queue.records.len());
-                for mut queued in std::mem::take(&mut queue.records) {
-                    if is_over(&mut queued) {
-                        queue.bytes -= queued.record.bytes();
-                        self.shared.metrics.queued.dec();
-                        given_up.push(queued.record);
-                    } else {
-                        kept.push_back(queued);
-                    }
-                }
-                queue.records = kept;
-            }
-        }
-        if !given_up.is_empty() {
-            self.shared.metrics.given_up.inc_by(given_up.len() as u64);
-            let left = given_up.len();
-            self.observer.failed(&mut given_up, error);
-            self.shared.leave(left);
-        }
     }
 }

@@ -90,7 +90,13 @@ impl SqliteStore {
         let writer = pool.clone().max_connections(1).connect_with(options.clone()).await?;
         migrate(&writer).await?;
         let readers = pool.max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers, cache: Arc::default(), unsynced: AtomicBool::new(false), segments: Mutex::default() })
+        Ok(Self {
+            writer,
+            readers,
+            cache: Arc::default(),
+            unsynced: AtomicBool::new(false),
+            segments: Mutex::default(),
+        })
     }
 }
 

@@ -1,5 +1,9 @@
 //! The rules that every store keeps, to be run against each.
 
+mod documents;
+mod messages;
+mod rosters;
+
 use starling_xmpp::{
     jid::{self, BareJid},
     sasl::{Credentials, Verifier},
@@ -38,6 +42,18 @@ pub async fn run(store: &dyn Store) {
     a_change_is_seen_by_the_next_read(store).await;
     lists_are_paged_in_order(store).await;
     a_secret_stays_the_same(store).await;
+    messages::run(store).await;
+    rosters::run(store).await;
+    documents::run(store).await;
+}
+
+/// Writes an account, new and without anything.
+#[allow(clippy::unwrap_used, reason = "called by tests alone")]
+async fn fresh(store: &dyn Store, address: &str) -> BareJid {
+    let account = account(address, 1);
+    store.remove(&account.jid).await.unwrap();
+    store.put(std::slice::from_ref(&account), PutMode::Create).await.unwrap();
+    account.jid
 }
 
 #[allow(clippy::unwrap_used, reason = "called by tests alone")]
