@@ -114,6 +114,8 @@ enum Event {
     Input,
     /// Kept messages wait in the store, and there is room for them.
     Backlog,
+    /// Presence did not fit, and there is room again.
+    MissedPresence,
     /// The client is gone.
     Gone(io::Result<()>),
     /// Somebody closes the session: a newer one, an administrator, the shutdown.
@@ -204,6 +206,10 @@ impl Connection {
                     Box::pin(self.fetch_backlog()).await;
                     continue;
                 }
+                Event::MissedPresence => {
+                    Box::pin(self.refresh_presence()).await;
+                    continue;
+                }
                 Event::Closed(error) => End::Error(error),
                 Event::Gone(Ok(())) => End::Gone,
                 Event::Gone(Err(error)) => {
@@ -255,6 +261,9 @@ impl Connection {
         }
         if self.inbox.has_backlog() && self.inbox.has_room() && self.timer.may_retry(cx) {
             return Poll::Ready(Event::Backlog);
+        }
+        if self.inbox.has_room() && self.inbox.has_missed_presence() {
+            return Poll::Ready(Event::MissedPresence);
         }
         if self.session.is_paused() {
             return Poll::Pending;
@@ -432,6 +441,15 @@ impl Connection {
                 self.input = Some(input);
                 return Ok(());
             }
+        }
+    }
+
+    async fn refresh_presence(&mut self) {
+        let from = self.outbound.own().len();
+        self.session.refresh_presence(self.outbound.own()).await;
+        if let Some(managed) = &mut self.managed {
+            managed.sent_own(self.outbound.own().get(from..).unwrap_or_default());
+            managed.wrote(false, Instant::now());
         }
     }
 

@@ -102,7 +102,7 @@ mod tests {
     use starling_xmpp::{
         error::StreamCondition,
         jid::Jid,
-        stanza::{Kind, MessageType},
+        stanza::{Kind, MessageType, PresenceType},
     };
 
     use super::*;
@@ -167,6 +167,16 @@ mod tests {
         inbox.end_backlog();
         assert!(link.poke(&juliet(), SessionId(1)) && !link.poke(&juliet(), SessionId(2)));
         assert_eq!(send(), Outcome::Full);
+    }
+
+    #[test]
+    fn presence_that_does_not_fit_is_told_of_once() {
+        let link = LocalLink::new();
+        let inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
+        let presence = || Arc::new(Envelope::new(None, romeo(), Kind::Presence(PresenceType::Available), vec![b' ']));
+        let sent: Vec<_> = (0..3).map(|_| link.send("juliet@example.com/balcony", &presence())).collect();
+        assert_eq!(sent, [Outcome::Queued, Outcome::Queued, Outcome::Full]);
+        assert!(inbox.has_missed_presence() && !inbox.has_missed_presence());
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
 
 use starling_registry::SessionId;
-use starling_xmpp::error::StreamError;
+use starling_xmpp::{
+    error::StreamError,
+    stanza::{Kind, PresenceType},
+};
 use tokio::sync::mpsc;
 
 use crate::{Envelope, Outcome};
@@ -57,6 +60,8 @@ struct State {
     /// Whether kept messages for this session are, or may be, in the store: newer ones must not overtake them, and go
     /// there too. One of the three below.
     backlog: AtomicU8,
+    /// Presence was refused.
+    missed_presence: AtomicBool,
     closing: OnceLock<StreamError>,
 }
 
@@ -98,6 +103,7 @@ pub(crate) fn mailbox(id: SessionId, bounds: Bounds) -> (Mailbox, Inbox) {
         bytes: AtomicUsize::new(0),
         bounds,
         backlog: AtomicU8::new(NO_BACKLOG),
+        missed_presence: AtomicBool::new(false),
         closing: OnceLock::new(),
     });
     (Mailbox { id, queue: sender, state: Arc::clone(&state) }, Inbox { queue: receiver, state })
@@ -113,6 +119,9 @@ impl Mailbox {
         if !self.state.admit(size) {
             if kept && !self.queue.is_closed() {
                 self.poke();
+            }
+            if let Kind::Presence(PresenceType::Available | PresenceType::Unavailable) = envelope.kind {
+                self.state.missed_presence.store(true, Ordering::Release);
             }
             return Outcome::Full;
         }
@@ -172,6 +181,12 @@ impl Inbox {
         let bounds = self.state.bounds;
         self.state.stanzas.load(Ordering::Relaxed) <= bounds.stanzas / 2
             && self.state.bytes.load(Ordering::Relaxed) <= bounds.bytes / 2
+    }
+
+    /// Whether presence was refused since this was asked last: what is so by now is to be told anew.
+    #[must_use]
+    pub fn has_missed_presence(&self) -> bool {
+        self.state.missed_presence.load(Ordering::Acquire) && self.state.missed_presence.swap(false, Ordering::AcqRel)
     }
 
     /// Whether kept messages wait in the store. Until [`Inbox::end_backlog`], newer ones go there too.

@@ -10,6 +10,7 @@
 //! A broadcast is encoded once: the stanza goes to all without `to` (RFC 6120 §8.1.1.2: it is for whom it comes to).
 
 mod outside;
+mod refresh;
 mod subscriptions;
 
 use std::sync::Arc;

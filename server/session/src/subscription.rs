@@ -1,9 +1,13 @@
-//! The states of a presence subscription and what changes them: RFC 6121 appendix A as tables.
+//! The states of a presence subscription and what changes them: RFC 6121 appendix A as tables, and what the tables leave
+//! to the text: approval before a request (§3.4), and what ends with an item (§2.5).
 //!
 //! Pure: who is told, and how, is `crate::presence`'s matter.
 
-use starling_store::rosters::{RosterItem, Subscription};
-use starling_xmpp::stanza::PresenceType;
+#[cfg(test)]
+mod tests;
+
+use starling_store::rosters::{ItemChange, RosterItem, Subscription};
+use starling_xmpp::{jid::BareJid, stanza::PresenceType};
 
 /// RFC 6121 §A.1: what a user's server knows of a user and a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,6 +85,22 @@ impl State {
     pub const fn is_asked(self) -> bool {
         matches!(self, Self::NonePendingIn | Self::NonePendingOutIn | Self::ToPendingIn)
     }
+
+    /// The contact has the user's presence.
+    #[must_use]
+    pub const fn gives(self) -> bool {
+        matches!(self, Self::From | Self::FromPendingOut | Self::Both)
+    }
+
+    /// The state after the contact's request has been granted, by the user or before it came.
+    const fn granted(self) -> Self {
+        match self {
+            Self::None | Self::NonePendingIn => Self::From,
+            Self::NonePendingOut | Self::NonePendingOutIn => Self::FromPendingOut,
+            Self::To | Self::ToPendingIn => Self::Both,
+            Self::From | Self::FromPendingOut | Self::Both => self,
+        }
+    }
 }
 
 /// The four stanzas that change subscriptions.
@@ -114,12 +134,12 @@ impl Change {
 
     /// The stanza's type.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub const fn presence(self) -> PresenceType {
         match self {
-            Self::Subscribe => "subscribe",
-            Self::Unsubscribe => "unsubscribe",
-            Self::Subscribed => "subscribed",
-            Self::Unsubscribed => "unsubscribed",
+            Self::Subscribe => PresenceType::Subscribe,
+            Self::Unsubscribe => PresenceType::Unsubscribe,
+            Self::Subscribed => PresenceType::Subscribed,
+            Self::Unsubscribed => PresenceType::Unsubscribed,
         }
     }
 }
@@ -213,178 +233,95 @@ pub const fn inbound(change: Change, state: State) -> Cell {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What becomes of the user's item when the user sends `change` to the contact.
+#[must_use]
+pub fn after_outbound(change: Change, contact: &BareJid, item: Option<&RosterItem>) -> ItemChange {
+    let before = State::of(item);
+    let cell = outbound(change, before);
+    let mut after = item.cloned().unwrap_or_else(|| unknown(contact));
+    set_state(&mut after, cell.next);
+    match change {
+        // §3.4.2: there is no request yet, and no need for one.
+        Change::Subscribed if !cell.passes && !before.gives() => after.approved = true,
+        // §3.4.2: neither now nor when it asks.
+        Change::Unsubscribed => after.approved = false,
+        Change::Subscribe | Change::Subscribed | Change::Unsubscribe => {}
+    }
+    // §3.1.2, §3.1.5, §3.4.2: whom the user speaks to is in the roster.
+    after.listed |= matches!(change, Change::Subscribe | Change::Subscribed);
+    settled(item, after)
+}
 
-    /// The names that the RFC's tables use, in their order.
-    const NAMES: [&str; 9] = [
-        "None",
-        "None + Pending Out",
-        "None + Pending In",
-        "None + Pending Out/In",
-        "To",
-        "To + Pending In",
-        "From",
-        "From + Pending Out",
-        "Both",
-    ];
-
-    /// `(ROUTE? or DELIVER?, NEW STATE)` for each existing state in the order of [`NAMES`]; `=`: no state change.
-    type Table = [(&'static str, &'static str); 9];
-
-    fn check(table: &Table, rule: impl Fn(State) -> Cell) {
-        for (at, (passes, next)) in table.iter().enumerate() {
-            let expected = if *next == "=" { at } else { NAMES.iter().position(|name| name == next).unwrap() };
-            let cell = rule(State::ALL[at]);
-            assert_eq!(cell.passes, *passes == "MUST", "{}", NAMES[at]);
-            assert_eq!(cell.next, State::ALL[expected], "{}", NAMES[at]);
+/// What becomes of the user's item when the contact sends `change`. `request`: the stanza, which is kept until a request
+/// is answered (§3.1.3).
+#[must_use]
+pub fn after_inbound(change: Change, contact: &BareJid, item: Option<&RosterItem>, request: &[u8]) -> ItemChange {
+    let before = State::of(item);
+    let mut after = item.cloned().unwrap_or_else(|| unknown(contact));
+    if change == Change::Subscribe && is_granted(item) {
+        set_state(&mut after, before.granted());
+    } else {
+        let cell = inbound(change, before);
+        set_state(&mut after, cell.next);
+        if change == Change::Subscribe && cell.passes {
+            after.pending_in = Some(request.to_vec());
         }
     }
+    settled(item, after)
+}
 
-    #[test]
-    fn rfc6121_a_2_1_outbound_subscribe() {
-        let table = [
-            ("MUST", "None + Pending Out"),
-            ("MUST", "="),
-            ("MUST", "None + Pending Out/In"),
-            ("MUST", "="),
-            ("MUST", "="),
-            ("MUST", "="),
-            ("MUST", "From + Pending Out"),
-            ("MUST", "="),
-            ("MUST", "="),
-        ];
-        check(&table, |state| outbound(Change::Subscribe, state));
-    }
+/// §3.1.3 and §3.4.2: whether a request of the contact is answered with `subscribed` without asking the user, who has
+/// granted it before.
+#[must_use]
+pub fn is_granted(item: Option<&RosterItem>) -> bool {
+    State::of(item).gives() || item.is_some_and(|item| item.approved)
+}
 
-    #[test]
-    fn rfc6121_a_2_2_outbound_unsubscribe() {
-        let table = [
-            ("MUST", "="),
-            ("MUST", "None"),
-            ("MUST", "="),
-            ("MUST", "None + Pending In"),
-            ("MUST", "None"),
-            ("MUST", "None + Pending In"),
-            ("MUST", "="),
-            ("MUST", "From"),
-            ("MUST", "From"),
-        ];
-        check(&table, |state| outbound(Change::Unsubscribe, state));
-    }
-
-    #[test]
-    fn rfc6121_a_2_3_outbound_subscribed() {
-        let table = [
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST", "From"),
-            ("MUST", "From + Pending Out"),
-            ("MUST NOT", "="),
-            ("MUST", "Both"),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-        ];
-        check(&table, |state| outbound(Change::Subscribed, state));
-    }
-
-    #[test]
-    fn rfc6121_a_2_4_outbound_unsubscribed() {
-        let table = [
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST", "None"),
-            ("MUST", "None + Pending Out"),
-            ("MUST NOT", "="),
-            ("MUST", "To"),
-            ("MUST", "None"),
-            ("MUST", "None + Pending Out"),
-            ("MUST", "To"),
-        ];
-        check(&table, |state| outbound(Change::Unsubscribed, state));
-    }
-
-    #[test]
-    fn rfc6121_a_3_1_inbound_subscribe() {
-        let table = [
-            ("MUST", "None + Pending In"),
-            ("MUST", "None + Pending Out/In"),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST", "To + Pending In"),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-        ];
-        check(&table, |state| inbound(Change::Subscribe, state));
-    }
-
-    #[test]
-    fn rfc6121_a_3_2_inbound_unsubscribe() {
-        let table = [
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST", "None"),
-            ("MUST", "None + Pending Out"),
-            ("MUST NOT", "="),
-            ("MUST", "To"),
-            ("MUST", "None"),
-            ("MUST", "None + Pending Out"),
-            ("MUST", "To"),
-        ];
-        check(&table, |state| inbound(Change::Unsubscribe, state));
-    }
-
-    #[test]
-    fn rfc6121_a_3_3_inbound_subscribed() {
-        let table = [
-            ("MUST NOT", "="),
-            ("MUST", "To"),
-            ("MUST NOT", "="),
-            ("MUST", "To + Pending In"),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST NOT", "="),
-            ("MUST", "Both"),
-            ("MUST NOT", "="),
-        ];
-        check(&table, |state| inbound(Change::Subscribed, state));
-    }
-
-    #[test]
-    fn rfc6121_a_3_4_inbound_unsubscribed() {
-        let table = [
-            ("MUST NOT", "="),
-            ("MUST", "None"),
-            ("MUST NOT", "="),
-            ("MUST", "None + Pending In"),
-            ("MUST", "None"),
-            ("MUST", "None + Pending In"),
-            ("MUST NOT", "="),
-            ("MUST", "From"),
-            ("MUST", "From"),
-        ];
-        check(&table, |state| inbound(Change::Unsubscribed, state));
-    }
-
-    #[test]
-    fn a_state_survives_its_way_into_an_item_and_back() {
-        for state in State::ALL {
-            let item = RosterItem {
-                contact: "romeo@example.net".parse().unwrap(),
-                name: None,
-                groups: Vec::new(),
-                subscription: state.subscription(),
-                ask: state.asks(),
-                pending_in: state.is_asked().then(Vec::new),
-                approved: false,
-                listed: true,
-                version: 0,
-            };
-            assert_eq!(State::of(Some(&item)), state);
+/// RFC 6121 §2.5.2: what the contact is sent when the user removes it, in this order. It ends what was, and what was
+/// asked for.
+#[must_use]
+pub const fn removal(state: State) -> &'static [Change] {
+    match state {
+        State::None => &[],
+        State::NonePendingOut | State::To => &[Change::Unsubscribe],
+        State::NonePendingIn | State::From => &[Change::Unsubscribed],
+        State::NonePendingOutIn | State::ToPendingIn | State::FromPendingOut | State::Both => {
+            &[Change::Unsubscribe, Change::Unsubscribed]
         }
+    }
+}
+
+/// An item of somebody of whom nothing is known.
+#[must_use]
+pub fn unknown(contact: &BareJid) -> RosterItem {
+    RosterItem {
+        contact: contact.clone(),
+        name: None,
+        groups: Vec::new(),
+        subscription: Subscription::None,
+        ask: false,
+        pending_in: None,
+        approved: false,
+        listed: false,
+        version: 0,
+    }
+}
+
+fn set_state(item: &mut RosterItem, state: State) {
+    item.subscription = state.subscription();
+    item.ask = state.asks();
+    if !state.is_asked() {
+        item.pending_in = None;
+    }
+}
+
+/// What to do about an item that was `before` and is to be `after`. One that nobody sees and that says nothing goes.
+fn settled(before: Option<&RosterItem>, after: RosterItem) -> ItemChange {
+    let says_nothing = !after.listed && State::of(Some(&after)) == State::None && !after.approved;
+    match before {
+        None if says_nothing => ItemChange::Keep,
+        Some(_) if says_nothing => ItemChange::Remove,
+        Some(before) if *before == after => ItemChange::Keep,
+        _ => ItemChange::Put(after),
     }
 }
