@@ -12,6 +12,8 @@
 //! knows before whether it will be there.
 
 mod metrics;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
