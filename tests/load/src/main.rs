@@ -77,7 +77,7 @@ enum Command {
         /// Messages a second of all pairs together, on schedule, however many are under way.
         #[arg(long, conflicts_with = "window")]
         rate: Option<f64>,
-        /// XEP-0198 on both ends; clients send <r/> after so many messages.
+        /// XEP-0198 on both ends; clients send `<r/>` after so many messages.
         #[arg(long, value_name = "MESSAGES")]
         managed: Option<u32>,
         /// Two sessions per user, with carbons (XEP-0280).

@@ -258,11 +258,7 @@ async fn rfc6121_4_presence_reaches_the_accounts_own_resources_and_nobody_else()
 /// What waits for a client is bounded: of presence, the latest of each contact is told once there is room again.
 #[tokio::test]
 async fn presence_that_does_not_fit_is_told_as_it_is_by_then() {
-    let server = verona()
-        .set("c2s.limits.bytes_per_second", "off")
-        .set("c2s.limits.queue_stanzas", "20")
-        .start()
-        .await;
+    let server = verona().set("c2s.limits.bytes_per_second", "off").set("c2s.limits.queue_stanzas", "20").start().await;
     let (mut juliet, mut romeo) = both(&server).await;
     juliet.become_available(0).await;
     romeo.become_available(0).await;
