@@ -49,6 +49,22 @@ static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
     }
 });
 
+// What is open is found by the index that says `state <> 0`, in these words.
+const PENDING: &str =
+    "SELECT count(*) FROM (SELECT 1 FROM message WHERE account = ? AND state <> 0 AND state = 1 LIMIT ?)";
+const WAITING: &str = "SELECT id, peer, archived, stanza FROM message \
+                       WHERE account = ? AND state <> 0 AND state = 1 ORDER BY id LIMIT ?";
+const CLAIM: &str = "UPDATE message SET state = 2 WHERE account = ? AND state <> 0 AND state = 1 AND id <= ?";
+const RECOVER: &str = "UPDATE message SET state = 1 WHERE state <> 0 AND state = 2";
+
+/// All statements, for a test that looks at how they are carried out.
+#[cfg(test)]
+pub(super) fn statements() -> Vec<&'static str> {
+    let Statements { put, deliver, remove, late } = &*STATEMENTS;
+    let by_size = [put, deliver, remove, late].into_iter().flatten().copied();
+    by_size.chain([PENDING, WAITING, CLAIM, RECOVER]).collect()
+}
+
 /// Cuts `all` into pieces of [`SIZES`]: each with the position of its size.
 fn pieces<T>(mut all: &[T]) -> impl Iterator<Item = (usize, &[T])> {
     std::iter::from_fn(move || {
@@ -206,9 +222,7 @@ impl Messages for SqliteStore {
     }
 
     async fn pending(&self, account: &str, at_most: u32) -> Result<u32, Error> {
-        let statement = "SELECT count(*) FROM (SELECT 1 FROM message \
-                         WHERE account = ? AND state <> 0 AND state = 1 LIMIT ?)";
-        let row = sqlx::query(statement).bind(account).bind(i64::from(at_most)).fetch_one(&self.readers).await?;
+        let row = sqlx::query(PENDING).bind(account).bind(i64::from(at_most)).fetch_one(&self.readers).await?;
         Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
     }
 
@@ -221,9 +235,7 @@ impl Messages for SqliteStore {
         let mut connection = self.unsynced().await?;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-            let statement = "SELECT id, peer, archived, stanza FROM message \
-                             WHERE account = ? AND state <> 0 AND state = 1 ORDER BY id LIMIT ?";
-            let found = sqlx::query(statement).bind(account).bind(i64::from(limit));
+            let found = sqlx::query(WAITING).bind(account).bind(i64::from(limit));
             let mut claimed = Vec::new();
             let mut size = 0;
             {
@@ -239,9 +251,7 @@ impl Messages for SqliteStore {
                 }
             }
             if let Some(last) = claimed.last() {
-                let statement = "UPDATE message SET state = 2 \
-                                 WHERE account = ? AND state <> 0 AND state = 1 AND id <= ?";
-                sqlx::query(statement).bind(account).bind(id_bytes(last.id)).execute(&mut *transaction).await?;
+                sqlx::query(CLAIM).bind(account).bind(id_bytes(last.id)).execute(&mut *transaction).await?;
             }
             transaction.commit().await?;
             Ok(claimed)
@@ -254,8 +264,7 @@ impl Messages for SqliteStore {
     }
 
     async fn recover(&self) -> Result<u64, Error> {
-        let statement = "UPDATE message SET state = 1 WHERE state <> 0 AND state = 2";
-        Ok(sqlx::query(statement).execute(&mut *self.write().await?).await?.rows_affected())
+        Ok(sqlx::query(RECOVER).execute(&mut *self.write().await?).await?.rows_affected())
     }
 
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error> {

@@ -27,8 +27,7 @@ impl Segments {
         let row = sqlx::query("SELECT max(last) AS last FROM message_segment").fetch_one(&mut *connection).await?;
         let none = row.try_get::<Option<Vec<u8>>, _>("last")?.is_none();
         let last = if none { MessageId(0) } else { read_id(&row, "last")? };
-        let statement = "SELECT count(*) FROM message WHERE id > ?";
-        let row = sqlx::query(statement).bind(id_bytes(last)).fetch_one(connection).await?;
+        let row = sqlx::query(REST).bind(id_bytes(last)).fetch_one(connection).await?;
         Ok(Self { last, rest: u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or_default() })
     }
 
@@ -40,15 +39,11 @@ impl Segments {
         }
         self.rest = 0;
         let last = id_bytes(self.last);
-        let statement = "INSERT INTO message_segment \
-                         SELECT max(id) FROM message WHERE id > ? HAVING max(id) IS NOT NULL RETURNING last";
-        let Some(row) = sqlx::query(statement).bind(last.as_slice()).fetch_optional(&mut *connection).await? else {
+        let Some(row) = sqlx::query(BEGIN_SEGMENT).bind(last.as_slice()).fetch_optional(&mut *connection).await? else {
             return Ok(());
         };
         self.last = read_id(&row, "last")?;
-        let statement = "INSERT INTO message_of \
-                         SELECT ?, account, id FROM message WHERE id > ? AND archived = 1 ORDER BY account, id";
-        sqlx::query(statement).bind(id_bytes(self.last)).bind(last).execute(connection).await?;
+        sqlx::query(FILL_SEGMENT).bind(id_bytes(self.last)).bind(last).execute(connection).await?;
         Ok(())
     }
 }
@@ -80,36 +75,49 @@ pub(super) const ROWS: &str = "\
     ) AS found CROSS JOIN message ON message.id = found.id AND message.account = ?1 \
     ORDER BY message.id LIMIT ?3";
 
+const REST: &str = "SELECT count(*) FROM message WHERE id > ?";
+const BEGIN_SEGMENT: &str = "INSERT INTO message_segment \
+    SELECT max(id) FROM message WHERE id > ? HAVING max(id) IS NOT NULL RETURNING last";
+const FILL_SEGMENT: &str = "INSERT INTO message_of \
+    SELECT ?, account, id FROM message WHERE id > ? AND archived = 1 ORDER BY account, id";
+
+const EXPIRE_KEYS: &str = "DELETE FROM message_of WHERE (segment, account, id) IN ( \
+    SELECT (SELECT min(last) FROM message_segment WHERE last >= message.id), account, id \
+    FROM message WHERE id < ? AND state = 0 AND archived = 1 ORDER BY id LIMIT ?)";
+const EXPIRE: &str = "DELETE FROM message WHERE rowid IN ( \
+    SELECT rowid FROM message WHERE id < ? AND state = 0 AND archived = 1 ORDER BY id LIMIT ?)";
+/// The last one stays, even empty: it says where they end.
+const EXPIRE_SEGMENTS: &str = "DELETE FROM message_segment \
+    WHERE last < ? AND last < (SELECT max(last) FROM message_segment) \
+    AND NOT EXISTS (SELECT 1 FROM message_of WHERE segment = last)";
+
+/// Found as in [`ROWS`].
+const REMOVE: &str = "DELETE FROM message WHERE account = ?1 AND id IN ( \
+    SELECT o.id FROM message_segment AS s CROSS JOIN message_of AS o ON o.segment = s.last AND o.account = ?1 \
+    UNION ALL SELECT id FROM message \
+    WHERE id > (SELECT coalesce(max(last), x'') FROM message_segment) AND account = ?1 \
+    UNION ALL SELECT id FROM message WHERE account = ?1 AND state <> 0)";
+const REMOVE_KEYS: &str = "DELETE FROM message_of WHERE account = ? AND segment IN (SELECT last FROM message_segment)";
+
+/// All statements, for a test that looks at how they are carried out.
+#[cfg(test)]
+pub(super) const STATEMENTS: [&str; 9] =
+    [ROWS, REST, BEGIN_SEGMENT, FILL_SEGMENT, EXPIRE_KEYS, EXPIRE, EXPIRE_SEGMENTS, REMOVE, REMOVE_KEYS];
+
 /// Deletes up to `limit` archived and delivered rows below `before`, the oldest first.
 pub(super) async fn expire(connection: &mut SqliteConnection, before: MessageId, limit: u32) -> Result<u64, Error> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let statement = "DELETE FROM message_of WHERE (segment, account, id) IN ( \
-                         SELECT (SELECT min(last) FROM message_segment WHERE last >= message.id), account, id \
-                         FROM message WHERE id < ? AND state = 0 AND archived = 1 ORDER BY id LIMIT ?)";
     let (before, limit) = (id_bytes(before), i64::from(limit));
-    sqlx::query(statement).bind(before.as_slice()).bind(limit).execute(&mut *transaction).await?;
-    let statement = "DELETE FROM message WHERE rowid IN ( \
-                         SELECT rowid FROM message WHERE id < ? AND state = 0 AND archived = 1 ORDER BY id LIMIT ?)";
-    let done = sqlx::query(statement).bind(before.as_slice()).bind(limit).execute(&mut *transaction).await?;
-    // The last one stays, even empty: it says where they end.
-    let statement = "DELETE FROM message_segment WHERE last < ? AND last < (SELECT max(last) FROM message_segment) \
-                     AND NOT EXISTS (SELECT 1 FROM message_of WHERE segment = last)";
-    sqlx::query(statement).bind(before).execute(&mut *transaction).await?;
+    sqlx::query(EXPIRE_KEYS).bind(before.as_slice()).bind(limit).execute(&mut *transaction).await?;
+    let done = sqlx::query(EXPIRE).bind(before.as_slice()).bind(limit).execute(&mut *transaction).await?;
+    sqlx::query(EXPIRE_SEGMENTS).bind(before).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(done.rows_affected())
 }
 
 /// Deletes all rows of an account, within a transaction of the caller's.
 pub(super) async fn remove_account(connection: &mut SqliteConnection, account: &str) -> Result<(), Error> {
-    // A key without its rowid is found by the account in each segment, above them, and among what is open.
-    let statement = "DELETE FROM message WHERE account = ?1 AND id IN ( \
-                         SELECT o.id FROM message_segment AS s \
-                         CROSS JOIN message_of AS o ON o.segment = s.last AND o.account = ?1 \
-                         UNION ALL SELECT id FROM message \
-                         WHERE id > (SELECT coalesce(max(last), x'') FROM message_segment) AND account = ?1 \
-                         UNION ALL SELECT id FROM message WHERE account = ?1 AND state <> 0)";
-    sqlx::query(statement).bind(account).execute(&mut *connection).await?;
-    let statement = "DELETE FROM message_of WHERE account = ? AND segment IN (SELECT last FROM message_segment)";
-    sqlx::query(statement).bind(account).execute(connection).await?;
+    sqlx::query(REMOVE).bind(account).execute(&mut *connection).await?;
+    sqlx::query(REMOVE_KEYS).bind(account).execute(connection).await?;
     Ok(())
 }
