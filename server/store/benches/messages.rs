@@ -62,7 +62,7 @@ impl Setting {
                 id: MessageId::new(number, 0, 1),
                 peer: "romeo@example.net/orchard",
                 direction: Direction::Received,
-                state: if number % 10 == 0 { RowState::Pending } else { RowState::Delivered },
+                state: if number.is_multiple_of(10) { RowState::Pending } else { RowState::Delivered },
                 archived: true,
                 stanza: &STANZA,
             })
