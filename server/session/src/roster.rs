@@ -1,60 +1,60 @@
 //! Rosters in memory: what presence asks for at every log-in and change, remembered for the accounts that asked lately;
 //! and how changes are told (RFC 6121 §2.1.6).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+mod cache;
+mod turns;
 
-use papaya::HashMap;
-use starling_link::Envelope;
+use std::sync::Arc;
+
+use starling_link::{Envelope, Outcome};
+use starling_registry::{SessionRecord, Sessions, Update};
 use starling_store::{
     Error,
     rosters::{Decide, ItemChanged, Roster, RosterItem, Subscription},
 };
 use starling_xmpp::{
-    jid::{BareJid, Jid},
+    jid::{BareJid, FullJid, Jid},
     ns,
     stanza::{IqType, Kind, iq_request},
 };
+use tokio::sync::MutexGuard;
+use tracing::{debug, warn};
 
+use self::{cache::Cache, turns::Turns};
 use crate::Service;
 
-/// Rosters that are remembered; where there are more, all are forgotten and read again as they are asked for.
-const REMEMBERED: usize = 4096;
-/// Contacts in them together, likewise.
-const CONTACTS: u64 = 1 << 20;
-/// Items that a roster may have; one more is refused with `resource-constraint`.
+/// Items that a roster may have, with those of contacts that ask and have no answer; one more is refused with
+/// `resource-constraint`.
 pub(crate) const ITEMS: usize = 1000;
 
-/// Rosters of accounts that asked lately. Readers never wait.
+/// Rosters of accounts that asked lately, and whose turn it is to change or to show something.
 #[derive(Debug, Default)]
 pub(crate) struct Rosters {
-    accounts: HashMap<Box<str>, Arc<Roster>>,
-    contacts: AtomicU64,
-    /// Counts the changes: what was read before one is not remembered after it.
-    changes: AtomicU64,
+    cache: Cache,
+    changing: Turns,
+    showing: Turns,
 }
 
 impl Rosters {
-    fn remember(&self, account: &str, roster: &Arc<Roster>, changes: u64) {
-        let accounts = self.accounts.pin();
-        let size = roster.items.len() as u64;
-        if accounts.len() >= REMEMBERED || self.contacts.fetch_add(size, Ordering::Relaxed) + size > CONTACTS {
-            accounts.clear();
-            self.contacts.store(size, Ordering::Relaxed);
-        }
-        accounts.insert(account.into(), Arc::clone(roster));
-        // A change between the read and now has forgotten nothing, since there was nothing to forget.
-        if self.changes.load(Ordering::Acquire) != changes {
-            accounts.remove(account);
-        }
+    /// To be held while a roster changes and the change is told, so that changes are told in their order.
+    pub(crate) async fn changing(&self, account: &str) -> Option<MutexGuard<'_, ()>> {
+        self.changing.take(account).await
     }
 
-    fn forget(&self, account: &str) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.accounts.pin().remove(account);
+    /// To be held while the presence of a session of `account` is written down and shown, so that nobody is shown an older
+    /// one behind a newer.
+    pub(crate) async fn showing(&self, account: &str) -> Option<MutexGuard<'_, ()>> {
+        self.showing.take(account).await
     }
+}
+
+/// Which changes are pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// All: it was asked for by a roster set (§2.3.2).
+    Always,
+    /// Those that the roster shows.
+    IfSeen,
 }
 
 impl Service {
@@ -63,16 +63,22 @@ impl Service {
     /// # Errors
     /// If the store does not answer.
     pub async fn roster(&self, account: &BareJid) -> Result<Arc<Roster>, Error> {
-        if let Some(known) = self.rosters().accounts.pin().get(account.as_str()) {
-            return Ok(Arc::clone(known));
-        }
-        let changes = self.rosters().changes.load(Ordering::Acquire);
+        let epoch = match self.rosters().cache.get(account.as_str()) {
+            Ok(known) => return Ok(known),
+            Err(epoch) => epoch,
+        };
         let roster = Arc::new(self.store().roster(account).await?);
-        self.rosters().remember(account.as_str(), &roster, changes);
+        self.rosters().cache.remember(account.as_str(), &roster, epoch);
         Ok(roster)
     }
 
-    /// Changes an item, and tells the account's sessions of what they see of it. What it is then is on disk.
+    /// Makes the next who asks for the roster of `account` ask the store: for an account that was removed.
+    pub fn forget_roster(&self, account: &BareJid) {
+        self.rosters().cache.forget(account.as_str());
+    }
+
+    /// Changes an item and, when that is on disk, tells the account's sessions: first what `deliver` sends them about what
+    /// the item was before (§3.1.6: ahead of the push), then a push.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -80,41 +86,56 @@ impl Service {
         &self,
         account: &BareJid,
         contact: &BareJid,
+        pushed: Push,
         change: Decide<'_>,
+        deliver: impl FnOnce(Option<&RosterItem>, &[SessionRecord]) + Send,
     ) -> Result<ItemChanged, Error> {
+        let _turn = self.rosters().changing(account.as_str()).await;
         let changed = self.store().change_item(account, contact, ITEMS, change).await;
         // Also when it failed: it may be on disk all the same.
-        self.rosters().forget(account.as_str());
+        self.rosters().cache.forget(account.as_str());
         let changed = changed?;
         if let ItemChanged::Changed { version, before, after } = &changed {
             crate::privacy::forget(self, account.as_str());
+            let sessions = self.registry().sessions(account).await.unwrap_or_else(|error| {
+                warn!(%account, %error, "A change of the roster is not told: no sessions.");
+                Sessions::default()
+            });
+            deliver(before.as_ref(), &sessions);
             let shown = |item: &Option<RosterItem>| item.clone().filter(|item| item.listed).map(visible);
-            if shown(before) != shown(after) {
-                self.push_item(account, contact, after.as_ref().filter(|item| item.listed), *version).await;
+            if pushed == Push::Always || shown(before) != shown(after) {
+                let item = after.as_ref().filter(|item| item.listed);
+                let id = format!("push-{version}");
+                for record in sessions.iter().filter(|record| record.roster) {
+                    self.push_to(record, &push(&record.full, contact, item, *version, &id)).await;
+                }
             }
         }
         Ok(changed)
     }
 
-    /// RFC 6121 §2.1.6: to every session that asked for the roster.
-    async fn push_item(&self, account: &BareJid, contact: &BareJid, item: Option<&RosterItem>, version: u64) {
-        let Ok(sessions) = self.registry().sessions(account).await else { return };
-        for record in sessions.iter().filter(|record| record.roster) {
-            let push = push(&record.full, contact, item, version);
-            self.link().send(record.full.as_str(), &Arc::new(push));
+    /// RFC 6121 §2.1.6. A session that has no room for a push gets no more of them until it asks for its roster again: with
+    /// a later version in hand it would never hear of this change.
+    async fn push_to(&self, record: &SessionRecord, push: &Arc<Envelope>) {
+        if self.link().send(record.full.as_str(), push) == Outcome::Full {
+            debug!(full = %record.full, "No room for a roster push.");
+            if let Err(error) = self.registry().update(&record.full, record.id, Update::Roster(false)).await {
+                warn!(full = %record.full, %error, "A session that missed a roster push is sent more of them.");
+            }
         }
     }
 }
 
 /// A roster push for one session.
 pub(crate) fn push(
-    to: &starling_xmpp::jid::FullJid,
+    to: &FullJid,
     contact: &BareJid,
     item: Option<&RosterItem>,
     version: u64,
-) -> Envelope {
+    id: &str,
+) -> Arc<Envelope> {
     let mut stanza = Vec::with_capacity(256);
-    iq_request(IqType::Set, &format!("push-{version}"), None, Some(to.as_str()), &mut stanza, |out| {
+    iq_request(IqType::Set, id, None, Some(to.as_str()), &mut stanza, |out| {
         out.extend_from_slice(b"<query xmlns='");
         out.extend_from_slice(ns::ROSTER.as_bytes());
         out.extend_from_slice(format!("' ver='{version}'>").as_bytes());
@@ -129,7 +150,7 @@ pub(crate) fn push(
         out.extend_from_slice(b"</query>");
     });
     let from = Jid::from(to.to_bare());
-    Envelope::new(Some(Jid::from(to.clone())), from, Kind::Iq(IqType::Set), stanza)
+    Arc::new(Envelope::new(Some(Jid::from(to.clone())), from, Kind::Iq(IqType::Set), stanza))
 }
 
 /// RFC 6121 §2.1.2.

@@ -4,10 +4,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use minidom::Element;
 
+use starling_link::Outcome;
 use starling_registry::{SessionId, Update};
 use starling_store::{
     Error,
-    rosters::{ItemChange, ItemChanged, RosterItem, Subscription},
+    rosters::{ItemChange, ItemChanged, RosterItem},
 };
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError},
@@ -20,13 +21,15 @@ use crate::{
     Service,
     extension::{Answer, Extension, Request, Scope, Standard, Verdict},
     presence,
-    roster::{push, write_item},
+    roster::{Push, push, write_item},
+    subscription::unknown,
 };
 
 /// Bytes of a name or a group (§2.3.3: what is longer is not acceptable).
 const TEXT: usize = 1023;
-/// Groups of one item.
+/// Groups of one item, and bytes of its name and groups together: a whole roster is sent in one piece.
 const GROUPS: usize = 64;
+const TEXTS: usize = 8 << 10;
 /// Changes that are told one by one to a client that knows an older version; where there are more, it gets all.
 const DIFFERENCES: usize = 100;
 
@@ -72,7 +75,8 @@ impl Extension for Roster {
 /// §2.1.3, §2.6.3.
 async fn get(service: Arc<Service>, full: FullJid, session: SessionId, known: Option<String>) -> Answer {
     let account = full.to_bare();
-    // From here on it hears of changes: none gets lost between the answer and the first push.
+    // What changes from here on is told behind what is answered now.
+    let _turn = service.rosters().changing(account.as_str()).await;
     let interested = service.registry().update(&full, session, Update::Roster(true)).await;
     if let Err(error) = interested {
         warn!(%full, %error, "Roster not read.");
@@ -81,12 +85,9 @@ async fn get(service: Arc<Service>, full: FullJid, session: SessionId, known: Op
     if let Some(known) = known.as_deref().and_then(|known| known.parse::<u64>().ok()) {
         match service.store().roster_since(&account, known).await {
             Ok(Some((version, changes))) if changes.len() <= DIFFERENCES => {
-                for (contact, item) in changes {
-                    let shown = item.as_ref().filter(|item| item.listed);
-                    let version = item.as_ref().map_or(version, |item| item.version);
-                    service.link().send(full.as_str(), &Arc::new(push(&full, &contact, shown, version)));
+                if tell(&service, &full, known, version, &changes) {
+                    return Ok(None);
                 }
-                return Ok(None);
             }
             Ok(_) => {}
             Err(error) => return Err(failed(&account, &error)),
@@ -98,6 +99,25 @@ async fn get(service: Arc<Service>, full: FullJid, session: SessionId, known: Op
     text.extend_from_slice(b"</query>");
     let query = String::from_utf8(text).ok().and_then(|text| text.parse::<Element>().ok());
     query.map(Some).ok_or_else(|| Condition::InternalServerError.into())
+}
+
+/// §2.6.3: what changed since the client was there, as pushes behind an empty result. `false`: there is no room for them.
+fn tell(
+    service: &Service,
+    full: &FullJid,
+    known: u64,
+    version: u64,
+    changes: &[(BareJid, Option<RosterItem>)],
+) -> bool {
+    let mut told = known;
+    changes.iter().enumerate().all(|(at, (contact, item))| {
+        // When an item was removed is not known, but its place is: none of the pushes may promise what comes behind it.
+        told = item.as_ref().map_or(told, |item| item.version);
+        let version = if at + 1 == changes.len() { version } else { told };
+        let shown = item.as_ref().filter(|item| item.listed);
+        let push = push(full, contact, shown, version, &format!("change-{version}-{at}"));
+        service.link().send(full.as_str(), &push) == Outcome::Queued
+    })
 }
 
 /// What a set asks for.
@@ -135,7 +155,8 @@ fn wish(query: &Element, account: &BareJid) -> Result<Wish, StanzaError> {
             return Err(Condition::BadRequest.into());
         }
     }
-    if groups.len() > GROUPS {
+    let length = name.as_ref().map_or(0, String::len) + groups.iter().map(String::len).sum::<usize>();
+    if groups.len() > GROUPS || length > TEXTS {
         return Err(Condition::NotAcceptable.into());
     }
     Ok(Wish::Put { contact, name, groups: groups.into_iter().collect() })
@@ -146,23 +167,10 @@ async fn set(service: Arc<Service>, account: BareJid, wish: Wish) -> Answer {
     match wish {
         Wish::Put { contact, name, groups } => {
             let put = |item: Option<&RosterItem>| {
-                let mut item = item.cloned().unwrap_or_else(|| RosterItem {
-                    contact: contact.clone(),
-                    name: None,
-                    groups: Vec::new(),
-                    subscription: Subscription::None,
-                    ask: false,
-                    pending_in: None,
-                    approved: false,
-                    listed: false,
-                    version: 0,
-                });
-                item.name.clone_from(&name);
-                item.groups.clone_from(&groups);
-                item.listed = true;
-                ItemChange::Put(item)
+                let item = item.cloned().unwrap_or_else(|| unknown(&contact));
+                ItemChange::Put(RosterItem { name: name.clone(), groups: groups.clone(), listed: true, ..item })
             };
-            match service.change_item(&account, &contact, &put).await {
+            match service.change_item(&account, &contact, Push::Always, &put, |_, _| {}).await {
                 Ok(ItemChanged::TooMany) => Err(Condition::ResourceConstraint.into()),
                 Ok(ItemChanged::Kept(_) | ItemChanged::Changed { .. }) => Ok(None),
                 Err(error) => Err(failed(&account, &error)),

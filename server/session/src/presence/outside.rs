@@ -10,7 +10,7 @@ use starling_xmpp::{
 };
 use tracing::warn;
 
-use super::{change_in, may_pass, simple, subscriptions::relation, tell};
+use super::{may_pass, sees, simple, subscriptions::change_in, tell};
 use crate::{Fate, Service, subscription::Change};
 
 impl Service {
@@ -49,7 +49,8 @@ impl Service {
         }
     }
 
-    /// §4.3.2: whoever may see the account's presence is told it; anybody else that there is no subscription.
+    /// §4.3.2: whoever may see the account's presence is told it; anybody else that there is no subscription, whether there
+    /// is such an account or not.
     async fn probed(&self, from: &Jid, to: &Jid) -> Fate {
         let (user, contact) = (to.to_bare(), from.to_bare());
         let roster = match self.roster(&user).await {
@@ -59,22 +60,23 @@ impl Service {
                 return Fate::DroppedUnattended;
             }
         };
-        let item = roster.items.iter().find(|item| item.contact == contact);
-        let back = Jid::from(contact.clone());
-        let own = Jid::from(user.clone());
+        let (own, back) = (Jid::from(user.clone()), Jid::from(contact.clone()));
         let answer = |envelope: &Arc<Envelope>| self.link().send_domain(contact.domain().as_str(), envelope);
-        if !relation(item).0 {
+        if !roster.items.iter().any(|item| item.contact == contact && sees(item)) {
+            // From the bare JID: a resource would say who is there.
             answer(&simple(PresenceType::Unsubscribed, &own, &back));
             return Fate::Answered;
         }
-        let sessions = self.registry().sessions(&user).await.unwrap_or_default();
+        let _turn = self.rosters().showing(user.as_str()).await;
+        let kind = Kind::Presence(PresenceType::Available);
         let mut available = false;
-        for record in sessions.iter() {
+        for record in super::sessions(self, &own).await.iter() {
             let Some(presence) = &record.presence else { continue };
-            available = true;
-            let kind = Kind::Presence(PresenceType::Available);
-            let shown = Envelope::new(None, record.full.clone().into(), kind, presence.to_vec());
-            answer(&super::readdressed(&shown, &back));
+            if may_pass(self, &record.full, &back, kind).await {
+                available = true;
+                let shown = Envelope::new(None, record.full.clone().into(), kind, presence.to_vec());
+                answer(&super::readdressed(&shown, &back));
+            }
         }
         if !available {
             answer(&simple(PresenceType::Unavailable, &own, &back));

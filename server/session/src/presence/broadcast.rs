@@ -1,0 +1,166 @@
+//! Presence without an address (RFC 6121 §4.2, §4.4, §4.5).
+
+use std::sync::Arc;
+
+use starling_link::Envelope;
+use starling_registry::{SessionRecord, Update};
+use starling_store::rosters::{Roster, RosterItem};
+use starling_xmpp::{
+    jid::{BareJid, Jid},
+    stanza::{Kind, PresenceType},
+};
+use tracing::warn;
+
+use super::{directed, is_seen, may_pass, passage, plain, readdressed, sees, sessions, simple};
+use crate::Session;
+
+/// §4.2, §4.4, §4.5: presence from the session's client. What contacts show goes to `out`.
+pub(super) async fn broadcast(
+    session: &mut Session,
+    priority: Option<i8>,
+    envelope: &Arc<Envelope>,
+    out: &mut Vec<u8>,
+) {
+    let service = Arc::clone(&session.service);
+    let _turn = service.rosters().showing(&session.account).await;
+    show(session, priority, envelope, out).await;
+}
+
+/// §4.5.4: a session that ends is announced as unavailable to all who took it for available.
+pub(crate) async fn gone(session: &mut Session) {
+    if session.priority.is_none() && session.directed.is_empty() {
+        return;
+    }
+    let service = Arc::clone(&session.service);
+    let _turn = service.rosters().showing(&session.account).await;
+    let envelope = plain(PresenceType::Unavailable, &Jid::from(session.full.clone()), None);
+    show(session, None, &envelope, &mut Vec::new()).await;
+}
+
+/// Whether another session has the full JID by now, and is available: it speaks for it.
+async fn is_succeeded(session: &Session) -> bool {
+    let successor =
+        |record: &SessionRecord| record.full == session.full && record.id != session.id && record.priority.is_some();
+    sessions(&session.service, &session.full).await.iter().any(successor)
+}
+
+async fn show(session: &mut Session, priority: Option<i8>, envelope: &Arc<Envelope>, out: &mut Vec<u8>) {
+    let service = Arc::clone(&session.service);
+    let account = session.full.to_bare();
+    let was_available = session.priority.is_some();
+    let initial = !was_available && priority.is_some();
+    session.priority = priority;
+    let stanza = priority.map(|_| envelope.stanza.as_slice().into());
+    match service.registry().update(&session.full, session.id, Update::Presence { priority, stanza }).await {
+        Ok(true) => {}
+        // Replaced: what it shows would be taken for its successor's.
+        Ok(false) if priority.is_some() || is_succeeded(session).await => return,
+        Ok(false) => {}
+        Err(error) => warn!(full = %session.full, %error, "Presence not recorded."),
+    }
+    // Read behind the change: of two that become available at once, the later one sees the other.
+    let own = sessions(&service, &session.full).await;
+    for record in own.iter() {
+        // §4.2.2, §4.4.2, §4.5.2: to all of the account's available resources, and to the one that it is about.
+        let itself = record.id == session.id;
+        if itself || record.priority.is_some() && (was_available || initial) {
+            service.link().send(record.full.as_str(), envelope);
+        }
+        if initial && !itself {
+            out.extend_from_slice(record.presence.as_deref().unwrap_or_default());
+        }
+    }
+    let mut roster = None;
+    if initial || was_available {
+        match service.roster(&account).await {
+            Ok(known) => {
+                tell_contacts(session, &account, &known, initial, envelope, out).await;
+                roster = Some(known);
+            }
+            Err(error) => warn!(%account, %error, "Presence not broadcast: no roster."),
+        }
+    }
+    if priority.is_none() {
+        directed::take_leave(session, roster.as_deref(), was_available, envelope).await;
+    }
+}
+
+/// To those who have a subscription to the account's presence and, at its beginning, from those whose presence it has.
+async fn tell_contacts(
+    session: &Session,
+    account: &BareJid,
+    roster: &Roster,
+    initial: bool,
+    envelope: &Arc<Envelope>,
+    out: &mut Vec<u8>,
+) {
+    let service = &session.service;
+    let concerned = |item: &&RosterItem| sees(item) || (initial && is_seen(item));
+    let here = |item: &&RosterItem| service.serves(item.contact.domain().as_str());
+    let local: Vec<&RosterItem> = roster.items.iter().filter(concerned).filter(here).collect();
+    let contacts: Vec<BareJid> = local.iter().map(|item| item.contact.clone()).collect();
+    let sessions = match service.registry().sessions_of(&contacts).await {
+        Ok(sessions) => sessions,
+        Err(error) => {
+            warn!(%account, %error, "Presence not broadcast: contacts not known.");
+            return;
+        }
+    };
+    for (item, sessions) in local.into_iter().zip(&sessions) {
+        let contact = Jid::from(item.contact.clone());
+        if sees(item)
+            && let Some(passage) = passage(service, &session.full, &contact, envelope.kind).await
+        {
+            for record in sessions.iter().filter(|record| record.priority.is_some()) {
+                if passage.lets(service, record, &session.full, envelope.kind) {
+                    service.link().send(record.full.as_str(), envelope);
+                }
+            }
+        }
+        if initial && is_seen(item) {
+            for record in sessions.iter() {
+                let Some(presence) = &record.presence else { continue };
+                let kind = Kind::Presence(PresenceType::Available);
+                if may_pass(service, &record.full, &session.full, kind).await {
+                    out.extend_from_slice(presence);
+                }
+            }
+        }
+    }
+    tell_others(session, roster, initial, envelope).await;
+    if initial {
+        tell_requests(session, account, roster, out).await;
+    }
+}
+
+/// §4.2.2 and §4.3.1 for contacts of other domains.
+async fn tell_others(session: &Session, roster: &Roster, initial: bool, envelope: &Arc<Envelope>) {
+    let service = &session.service;
+    let elsewhere = |item: &&RosterItem| !service.serves(item.contact.domain().as_str());
+    for item in roster.items.iter().filter(elsewhere) {
+        let contact = Jid::from(item.contact.clone());
+        if sees(item) && may_pass(service, &session.full, &contact, envelope.kind).await {
+            let addressed = readdressed(envelope, &contact);
+            service.link().send_domain(item.contact.domain().as_str(), &addressed);
+        }
+        if initial && is_seen(item) {
+            let probe = simple(PresenceType::Probe, &session.full, &contact);
+            service.link().send_domain(item.contact.domain().as_str(), &probe);
+        }
+    }
+}
+
+/// §3.1.3: a request is told at each beginning, until it is answered; not of one who was blocked since.
+async fn tell_requests(session: &Session, account: &BareJid, roster: &Roster, out: &mut Vec<u8>) {
+    let to = Jid::from(account.clone());
+    let kind = Kind::Presence(PresenceType::Subscribe);
+    for item in &roster.items {
+        let Some(request) = &item.pending_in else { continue };
+        let contact = Jid::from(item.contact.clone());
+        if let Some(passage) = passage(&session.service, &contact, &to, kind).await
+            && (!passage.each || crate::privacy::takes(&session.service, &session.full, &contact, kind))
+        {
+            out.extend_from_slice(request);
+        }
+    }
+}

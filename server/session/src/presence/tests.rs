@@ -1,0 +1,1 @@
+//! Presence and subscriptions with contacts of other domains.
