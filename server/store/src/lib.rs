@@ -26,6 +26,6 @@ pub use accounts::{Account, Accounts, PutMode, Store};
 pub use documents::Documents;
 pub use error::Error;
 pub use journal::{Journal, JournalConfig, JournalMetrics, Observer, Record};
-pub use messages::{Change, Direction, MessageId, Messages, PendingRow, Row, RowState, StoredRow};
+pub use messages::{Change, Direction, MessageId, Messages, NotAnId, PendingRow, Row, RowState, StoredRow};
 pub use rosters::{ItemChange, ItemChanged, Roster, RosterItem, Rosters, Subscription};
 pub use sqlite::SqliteStore;

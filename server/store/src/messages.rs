@@ -1,6 +1,6 @@
 //! Messages: archive, offline store and crash journal in one table.
 
-use std::{fmt, num::ParseIntError, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use async_trait::async_trait;
 
@@ -32,11 +32,20 @@ impl fmt::Display for MessageId {
     }
 }
 
-impl FromStr for MessageId {
-    type Err = ParseIntError;
+/// A text that is no [`MessageId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not 32 hexadecimal digits in lower case")]
+pub struct NotAnId;
 
-    fn from_str(text: &str) -> Result<Self, ParseIntError> {
-        u128::from_str_radix(text, 16).map(Self)
+impl FromStr for MessageId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 32 || !text.bytes().all(is_digit) {
+            return Err(NotAnId);
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| NotAnId)
     }
 }
 
@@ -145,4 +154,44 @@ pub trait Messages: Send + Sync + 'static {
 
     /// Up to `limit` rows of an account behind `after`, by id.
     async fn rows(&self, account: &str, after: Option<MessageId>, limit: u32) -> Result<Vec<StoredRow>, Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_then_count_then_instance_and_so_do_their_texts() {
+        let ids = [
+            MessageId::new(0, 0, 1),
+            MessageId::new(0, 1, 0),
+            MessageId::new(1, 0, 0),
+            MessageId::new(1, u16::MAX, 0),
+            MessageId::new(1, u16::MAX, u64::MAX),
+            MessageId::new(2, 0, 0),
+            MessageId::new((1 << 48) - 1, u16::MAX, u64::MAX),
+        ];
+        assert!(ids.is_sorted());
+        assert!(ids.map(|id| id.to_string()).is_sorted());
+        assert_eq!(ids.map(MessageId::millis), [0, 0, 1, 1, 1, 2, (1 << 48) - 1]);
+    }
+
+    #[test]
+    fn xep0359_an_id_is_read_back_from_its_text_and_from_no_other() {
+        let id = MessageId::new(0x0123_4567_89ab, 0xcdef, 0x0011_2233_4455_6677);
+        assert_eq!(id.to_string(), "0123456789abcdef0011223344556677");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let others = [
+            "",
+            "1",
+            "0123456789ABCDEF0011223344556677",
+            "+123456789abcdef0011223344556677",
+            "0123456789abcdef00112233445566770",
+            "0123456789abcdef001122334455667g",
+            "\u{e9}23456789abcdef0011223344556677",
+        ];
+        for other in others {
+            assert_eq!(other.parse::<MessageId>(), Err(NotAnId), "{other}");
+        }
+    }
 }
