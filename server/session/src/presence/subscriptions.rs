@@ -203,6 +203,24 @@ pub(crate) async fn remove(service: &Arc<Service>, user: &BareJid, contact: &Bar
     Ok(true)
 }
 
+impl Service {
+    /// Removes an account with all that hangs on it, after the subscriptions from and to its contacts have been ended: whoever
+    /// gets the address later is seen by nobody who was to see its former owner. Its sessions are the caller's matter.
+    /// `false`: there was none.
+    ///
+    /// # Errors
+    /// If the store does not answer. Some of the subscriptions may have been ended by then.
+    pub async fn remove_account(self: &Arc<Self>, account: &BareJid) -> Result<bool, Error> {
+        for item in &self.store().roster(account).await?.items {
+            remove(self, account, &item.contact).await?;
+        }
+        let removed = self.store().remove(account).await;
+        self.forget_roster(account);
+        crate::privacy::forget(self, account.as_str());
+        removed
+    }
+}
+
 /// Presence of all of the user's available resources to the contact, or that they are gone.
 async fn show(service: &Arc<Service>, user: &BareJid, contact: &BareJid, available: bool) {
     let (own, to) = (Jid::from(user.clone()), Jid::from(contact.clone()));
