@@ -3,6 +3,7 @@
 
 mod outside;
 mod pushes;
+mod replaced;
 
 use starling_link::{Bounds, Inbox, LocalLink, Parcel};
 use starling_registry::{InstanceId, MemoryRegistry};
