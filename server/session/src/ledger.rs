@@ -39,6 +39,8 @@ struct Held {
     journal_at: Option<Instant>,
     /// It was meant for the store, not for a session.
     diverted: bool,
+    /// The journal refused it.
+    refused: bool,
 }
 
 impl Held {
@@ -87,6 +89,8 @@ pub(crate) struct Ledger {
     diverted: usize,
     /// How many of them are not with the journal.
     unjournaled: usize,
+    /// How many of these it refused.
+    refused: usize,
     entry: Arc<Entry>,
     full_since: Option<Instant>,
 }
@@ -122,7 +126,9 @@ impl Ledger {
         self.bytes += envelope.stanza.len();
         self.diverted += usize::from(diverted);
         self.unjournaled += usize::from(journal_at.is_some());
-        self.held.push_back(Held { number: self.handled, envelope, since: now, journal_at, diverted });
+        let refused = journaled == Journaled::Refused;
+        self.refused += usize::from(refused);
+        self.held.push_back(Held { number: self.handled, envelope, since: now, journal_at, diverted, refused });
     }
 
     /// Whether an earlier message for `account` is still on its way to the store: a later one must not overtake it.
@@ -156,6 +162,7 @@ impl Ledger {
     pub(crate) fn journaled(&mut self, envelope: &Arc<Envelope>) {
         if let Some(held) = self.held.iter_mut().find(|held| Arc::ptr_eq(&held.envelope, envelope)) {
             self.unjournaled -= usize::from(held.journal_at.take().is_some());
+            self.refused -= usize::from(std::mem::take(&mut held.refused));
         }
     }
 
@@ -164,6 +171,7 @@ impl Ledger {
         self.bytes -= held.envelope.stanza.len();
         self.diverted -= usize::from(held.diverted);
         self.unjournaled -= usize::from(held.journal_at.is_some());
+        self.refused -= usize::from(held.refused);
         if self.held.is_empty() && self.held.capacity() > 32 {
             self.held = VecDeque::new();
         }
@@ -188,8 +196,9 @@ impl Ledger {
         self.held.is_empty()
     }
 
+    /// A journal that is full holds its senders off at once: each has one message more for it at most.
     fn is_over(&self) -> bool {
-        self.held.len() >= UNSAFE_STANZAS || self.bytes >= UNSAFE_BYTES
+        self.held.len() >= UNSAFE_STANZAS || self.bytes >= UNSAFE_BYTES || self.refused > 0
     }
 
     /// Whether the client is not to be read for now.
@@ -309,6 +318,17 @@ mod tests {
         assert_eq!(world.now - began, PAUSE);
         assert_eq!(tries, 49);
         assert_eq!(world.ledger.safe(), 1, "its sender is told");
+    }
+
+    #[test]
+    fn a_full_journal_holds_its_sender_off_until_it_takes_what_it_refused() {
+        let mut world = World::new();
+        world.send("a@b", Journaled::Refused, false);
+        let now = world.now;
+        assert!(world.ledger.is_paused(|| now) && world.ledger.refuses());
+        let Some(Due::Journal(due)) = world.ledger.next(now + FULL_JOURNAL) else { panic!("not due") };
+        world.ledger.journaled(&due);
+        assert!(!world.ledger.is_paused(|| now) && !world.ledger.refuses());
     }
 
     #[test]
