@@ -15,6 +15,7 @@ use std::{
 
 use starling_c2s::C2s;
 use starling_proto::admin::admin_server::AdminServer;
+use starling_session::Service;
 use starling_store::Store;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -28,6 +29,7 @@ pub(crate) use client::{AdminClient, refused};
 pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) c2s: Arc<C2s>,
+    pub(crate) service: Arc<Service>,
     pub(crate) readiness: Readiness,
     pub(crate) domains: Vec<String>,
     pub(crate) addresses: Vec<(&'static str, String)>,

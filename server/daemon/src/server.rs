@@ -84,6 +84,7 @@ impl Server {
         let admin = Admin {
             store: store.clone(),
             c2s: c2s.clone(),
+            service: service.clone(),
             readiness: readiness.clone(),
             domains: parts.domains.clone(),
             addresses: addresses.clone(),

@@ -75,7 +75,7 @@ impl admin_server::Admin for Admin {
     ) -> Result<Response<RemoveAccountResponse>, Status> {
         let account =
             jid::parse_bare(&request.into_inner().jid).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let removed = self.store.remove(&account).await.map_err(failed)?;
+        let removed = self.service.remove_account(&account).await.map_err(failed)?;
         if removed {
             self.end_streams(&account, StreamCondition::NotAuthorized, "the account was removed").await;
         }

@@ -126,9 +126,9 @@ async fn change(
 
 /// §3.2: the account with all that hangs on it; then its streams end, each with `not-authorized`, and the result before
 /// that on the stream that asked.
-async fn remove(service: &Service, from: &FullJid) -> Answer {
+async fn remove(service: &Arc<Service>, from: &FullJid) -> Answer {
     let account = from.to_bare();
-    let removed = service.store().remove(&account).await.map_err(|error| store_away(&account, &error))?;
+    let removed = service.remove_account(&account).await.map_err(|error| store_away(&account, &error))?;
     if !removed {
         return Err(Condition::RegistrationRequired.into());
     }
