@@ -34,6 +34,8 @@ use crate::{
 const HELPERS_GRACE: Duration = Duration::from_secs(5);
 /// For what is to be written of messages once the sessions are gone.
 const JOURNAL_GRACE: Duration = Duration::from_secs(10);
+/// Messages in flight that one transaction makes pending.
+const RELEASED_AT_ONCE: u32 = 10_000;
 /// Bytes of the secret from which salts of accounts that do not exist are made.
 const FAKE_SALT_KEY: usize = 32;
 
@@ -203,9 +205,14 @@ async fn c2s(
     metrics: &Metrics,
 ) -> Result<(Arc<C2s>, Arc<Service>)> {
     // Whoever held these messages when the last run ended without a word holds them no more.
-    let recovered = store.recover().await?;
-    if recovered > 0 {
-        info!(recovered, "Messages that were on their way when the server ended wait for their recipients");
+    let mut accounts = 0;
+    while let released = store.release(0, RELEASED_AT_ONCE).await?.len()
+        && released > 0
+    {
+        accounts += released;
+    }
+    if accounts > 0 {
+        info!(accounts, "Messages that were on their way when the server ended wait for their recipients");
     }
     let secret = store.secret("fake-salt-key", FAKE_SALT_KEY).await?;
     let mut fake_salt_key = [0; FAKE_SALT_KEY];

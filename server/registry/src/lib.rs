@@ -1,29 +1,31 @@
-//! Who is where: which resources of an account are bound, on which instance, and with what presence.
-//!
-//! Used by `session` to decide where a stanza goes, and by `c2s` to bind a resource. What is here are hints and claims
-//! that live as long as the process that made them; what must last is in the store.
+//! Who is where: instances, the sessions of each account with their presence, and streams that can be resumed. Used by
+//! `session` for delivery and presence, and by `c2s` for resumption.
 //!
 //! ```text
-//!   bind / presence / unbind                 cached()            sessions()
-//!            │ (compare: still mine?)            │ no waiting          │
-//!            ▼                                   ▼                     ▼
-//!   ┌──────────────────────────────────────────────────────────────────────┐
-//!   │ account ─► [ resource, instance, session id, priority ] …            │
-//!   └──────────────────────────────────────────────────────────────────────┘
-//!         memory (this process)   ·   redis (many processes), by the same trait
+//!   bind / update / unbind ──►┌──────────────────────────────────────────────────────┐──► sessions(account), cached(account)
+//!   (compare, then change)    │ account ─► [ resource, instance, session id, priority ] …            │
+//!                             │ account, stream id ─► owner, fence, h, …   (streams)                 │
+//!   renewed each second ─────►│ instance ─► lease, the accounts that have sessions there  (members)  │
+//!                             └──────────────────────────────────────────────────────┘
+//!         memory (this process)   ·   redis (many processes), by the same traits
 //! ```
 
+mod members;
 mod memory;
 mod record;
+mod streams;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use starling_xmpp::jid::{BareJid, FullJid};
+use tokio::sync::watch;
 
 pub use crate::{
+    members::Members,
     memory::MemoryRegistry,
-    record::{InstanceId, SessionId, SessionRecord, Update},
+    record::{InstanceId, SessionId, SessionRecord, StreamId, Update},
+    streams::{Fence, StreamRecord, StreamSave, StreamState, Streams},
 };
 
 /// What happens when the resource that is asked for is bound already (RFC 6120 §7.7.2.2).
@@ -61,23 +63,37 @@ pub enum Error {
 pub type Sessions = Arc<[SessionRecord]>;
 
 /// The registry of sessions. Changes compare before they act: a record is changed or removed only by the session that
-/// it names.
+/// it names, at the instance that it names.
 #[async_trait]
-pub trait Registry: Send + Sync + 'static {
+pub trait Registry: Streams + Members {
+    /// Whether new sessions can be bound: asked before a client logs in.
+    fn is_available(&self) -> bool;
+
+    /// Counts the times at which everything of this instance was written anew, because the registry was away or had lost
+    /// something: what others wanted to tell its sessions meanwhile may not have found them.
+    fn renewals(&self) -> watch::Receiver<u64>;
+
     /// Claims `record.full` for `record.id`; at most `limit` resources per account.
     async fn bind(&self, record: SessionRecord, on_conflict: OnConflict, limit: usize) -> Result<Bound, Error>;
 
-    /// Changes a session's record. `false` if the resource is no longer this session's.
+    /// Changes a session's record. `false` if the resource is no longer this session's. Where the registry is away, it is
+    /// changed here, and written when the registry is back.
     async fn update(&self, full: &FullJid, id: SessionId, update: Update) -> Result<bool, Error>;
 
-    /// Gives the resource up. `false` if it was no longer this session's; then nothing is changed.
+    /// Gives the resource up. `false` if it was no longer this session's; then nothing is changed. Where the registry is
+    /// away, it is given up when the registry is back.
     async fn unbind(&self, full: &FullJid, id: SessionId) -> Result<bool, Error>;
 
-    /// The sessions of an account, from the backend itself.
+    /// The sessions of an account, from the backend itself, without their presence. Where the registry is away: those that
+    /// are known here, which may be none.
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error>;
 
-    /// The sessions of many accounts, in their order, by one read of the backend.
+    /// The sessions of many accounts, in their order, without their presence: what is not known here, by one read of the
+    /// backend.
     async fn sessions_of(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
+
+    /// The same with their presence, by one read of the backend.
+    async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
 
     /// The sessions of an account if they are known without asking anyone: the form for the path of a message.
     /// `None`: not known here, ask [`Registry::sessions`].

@@ -8,8 +8,12 @@ use std::{
 use async_trait::async_trait;
 use papaya::HashMap;
 use starling_xmpp::jid::{BareJid, FullJid, bare_str};
+use tokio::sync::watch;
 
-use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions, Update};
+use crate::{
+    Bound, Error, Fence, InstanceId, Members, OnConflict, Registry, SessionId, SessionRecord, Sessions, StreamId,
+    StreamRecord, StreamSave, Streams, Update,
+};
 
 /// Writers of different accounts seldom wait for each other.
 const SHARDS: usize = 64;
@@ -21,11 +25,17 @@ pub struct MemoryRegistry {
     accounts: HashMap<Box<str>, Sessions>,
     turns: [Mutex<()>; SHARDS],
     hasher: RandomState,
+    renewals: watch::Sender<u64>,
 }
 
 impl Default for MemoryRegistry {
     fn default() -> Self {
-        Self { accounts: HashMap::new(), turns: [const { Mutex::new(()) }; SHARDS], hasher: RandomState::new() }
+        Self {
+            accounts: HashMap::new(),
+            turns: [const { Mutex::new(()) }; SHARDS],
+            hasher: RandomState::new(),
+            renewals: watch::Sender::new(0),
+        }
     }
 }
 
@@ -59,6 +69,14 @@ impl MemoryRegistry {
 
 #[async_trait]
 impl Registry for MemoryRegistry {
+    fn is_available(&self) -> bool {
+        true
+    }
+
+    fn renewals(&self) -> watch::Receiver<u64> {
+        self.renewals.subscribe()
+    }
+
     async fn bind(&self, record: SessionRecord, on_conflict: OnConflict, limit: usize) -> Result<Bound, Error> {
         let mut bound = Bound::Taken;
         self.change(&record.full, |sessions| {
@@ -110,8 +128,76 @@ impl Registry for MemoryRegistry {
         Ok(accounts.iter().map(|account| held.get(account.as_str()).cloned().unwrap_or_default()).collect())
     }
 
+    async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
+        self.sessions_of(accounts).await
+    }
+
     fn cached(&self, account: &str) -> Option<Sessions> {
         Some(self.accounts.pin().get(account).cloned().unwrap_or_default())
+    }
+}
+
+/// Streams pass from task to task within the process.
+#[async_trait]
+impl Streams for MemoryRegistry {
+    fn are_shared(&self) -> bool {
+        false
+    }
+
+    async fn open_stream(&self, _: &StreamRecord) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn save_streams(&self, saves: &[(&BareJid, StreamId, Fence, StreamSave)]) -> Result<Vec<bool>, Error> {
+        Ok(vec![true; saves.len()])
+    }
+
+    async fn take_stream(&self, _: &BareJid, _: StreamId) -> Result<Option<StreamRecord>, Error> {
+        Ok(None)
+    }
+
+    async fn settle_stream(&self, _: &StreamRecord) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn close_stream(&self, _: &BareJid, _: StreamId, _: Fence, _: u32) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn stream(&self, _: &BareJid, _: StreamId) -> Result<Option<StreamRecord>, Error> {
+        Ok(None)
+    }
+}
+
+/// The only instance is alive.
+#[async_trait]
+impl Members for MemoryRegistry {
+    async fn is_alive(&self, _: InstanceId) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    async fn dead(&self) -> Result<Vec<InstanceId>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn claim_dead(&self, _: InstanceId) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn accounts_of(&self, _: InstanceId, _: usize) -> Result<Vec<BareJid>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn forget_account(&self, _: InstanceId, _: &BareJid) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn forget_instance(&self, _: InstanceId) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn evict(&self, record: &SessionRecord) -> Result<bool, Error> {
+        self.unbind(&record.full, record.id).await
     }
 }
 

@@ -4,13 +4,17 @@ use std::{fmt, sync::Arc};
 
 use starling_xmpp::jid::FullJid;
 
-/// One run of one process: never used again after it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One run of one process, its *incarnation*: never used again after it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(pub u64);
 
 /// One session: never used again, so that a late change by an earlier holder of the resource is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u128);
+
+/// The id by which a stream is resumed (XEP-0198 §5): 128 random bits, which only its client and the servers know.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u128);
 
 /// A bound resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +27,8 @@ pub struct SessionRecord {
     pub instance: InstanceId,
     /// The priority of its presence (RFC 6121 §4.7.2.3); `None` while it has sent no available presence.
     pub priority: Option<i8>,
-    /// The available presence that it sent last, as it goes to others (portable form, `from` stamped).
+    /// The available presence that it sent last, as it goes to others (portable form, `from` stamped). Also `None` where
+    /// whoever read the record did not ask for it: see [`Registry::with_presence`](crate::Registry::with_presence).
     pub presence: Option<Arc<[u8]>>,
     /// It asked for the roster and gets its changes (RFC 6121 §2.2).
     pub roster: bool,
@@ -31,14 +36,28 @@ pub struct SessionRecord {
     pub carbons: bool,
     /// It asked for the block list and gets its changes (XEP-0191 §3.2).
     pub block_list: bool,
+    /// Its active privacy list (XEP-0016 §2.4).
+    pub active_list: Option<Arc<str>>,
+    /// The stream by which its client can resume it.
+    pub stream: Option<StreamId>,
 }
 
 impl SessionRecord {
     /// A session that was just bound.
     #[must_use]
     pub const fn new(full: FullJid, id: SessionId, instance: InstanceId) -> Self {
-        let (priority, presence) = (None, None);
-        Self { full, id, instance, priority, presence, roster: false, carbons: false, block_list: false }
+        Self {
+            full,
+            id,
+            instance,
+            priority: None,
+            presence: None,
+            roster: false,
+            carbons: false,
+            block_list: false,
+            active_list: None,
+            stream: None,
+        }
     }
 
     /// Whether it takes messages to the bare JID (RFC 6121 §8.5.2.1.1: available, priority not negative).
@@ -64,6 +83,10 @@ pub enum Update {
     Carbons(bool),
     /// Whether it gets changes of the block list.
     BlockList(bool),
+    /// Its active privacy list.
+    ActiveList(Option<Arc<str>>),
+    /// The stream by which it can be resumed.
+    Stream(Option<StreamId>),
 }
 
 impl Update {
@@ -77,6 +100,8 @@ impl Update {
             Self::Roster(roster) => record.roster = roster,
             Self::Carbons(carbons) => record.carbons = carbons,
             Self::BlockList(block_list) => record.block_list = block_list,
+            Self::ActiveList(list) => record.active_list = list,
+            Self::Stream(stream) => record.stream = stream,
         }
     }
 }
@@ -90,5 +115,18 @@ impl fmt::Display for InstanceId {
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Whoever knows the id, and the account's password, takes the session: it does not stand in logs.
+impl fmt::Debug for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StreamId(…)")
     }
 }

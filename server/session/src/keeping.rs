@@ -90,6 +90,8 @@ impl Record for Kept {
             direction,
             state,
             archived: tracking.archived,
+            holders: &[],
+            origin: None,
             stanza: &self.envelope.stanza,
         };
         let recipient = self.account();

@@ -64,6 +64,8 @@ impl Setting {
                 direction: Direction::Received,
                 state: if number.is_multiple_of(10) { RowState::Pending } else { RowState::Delivered },
                 archived: true,
+                holders: &[],
+                origin: None,
                 stanza: &STANZA,
             })
         };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use starling_xmpp::{jid::BareJid, sasl::Credentials};
 
-use crate::{Documents, Error, Messages, Rosters};
+use crate::{Documents, Error, Instances, Messages, Rosters};
 
 /// An account, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub trait Accounts: Send + Sync + 'static {
 
 /// Everything that must last.
 #[async_trait]
-pub trait Store: Accounts + Messages + Rosters + Documents {
+pub trait Store: Accounts + Messages + Rosters + Documents + Instances {
     /// A secret of the server's own, of `bytes` random bytes: made at the first call, the same ever after.
     async fn secret(&self, name: &str, bytes: usize) -> Result<Vec<u8>, Error>;
 

@@ -24,6 +24,10 @@ pub enum Error {
     /// sensible, once somebody has made room.
     #[error("the database does not do it now: {0}")]
     Busy(sqlx::Error),
+    /// This instance was taken for dead, and others have taken over what it had: it must let go of everything, and may join
+    /// again as a new one.
+    #[error("this instance was revoked")]
+    Revoked,
     /// The database has not answered in time.
     #[error("the database does not answer")]
     NoAnswer,

@@ -189,7 +189,7 @@ impl<R: Record> Journal<R> {
     }
 
     /// Takes no more. What is there is written; what the database has not taken after [`JournalConfig::give_up`] from now
-    /// is let go, also what may not fail otherwise: [`Messages::recover`] finds its rows as they were.
+    /// is let go, also what may not fail otherwise: [`Messages::release`] finds its rows as they were.
     pub fn close(&self) {
         self.0.lock().closed.get_or_insert_with(Instant::now);
         self.0.filled.notify_one();

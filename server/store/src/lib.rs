@@ -5,6 +5,7 @@
 //!   c2s, daemon ──► Store (trait) ──┬─► sqlite   one file, one writer, group of readers   (one process)
 //!                                   └─► …        PostgreSQL, by the same trait            (many processes)
 //!        Accounts   credentials · put · remove · list · count          secret(name)
+//!        Instances  who may write
 //!        Messages   archive, offline store, crash journal  ◄── Journal: the group commit
 //!        Rosters    items, subscriptions, versions         Documents  what extensions keep
 //! ```
@@ -15,6 +16,7 @@ mod accounts;
 mod cache;
 pub mod documents;
 mod error;
+mod instances;
 pub mod journal;
 pub mod messages;
 pub mod rosters;
@@ -25,7 +27,8 @@ pub mod suite;
 pub use accounts::{Account, Accounts, PutMode, Store};
 pub use documents::Documents;
 pub use error::Error;
+pub use instances::Instances;
 pub use journal::{Journal, JournalConfig, JournalMetrics, Observer, Record};
-pub use messages::{Change, Direction, MessageId, Messages, NotAnId, PendingRow, Row, RowState, StoredRow};
+pub use messages::{Change, Direction, MessageId, Messages, NotAnId, Origin, PendingRow, Row, RowState, StoredRow};
 pub use rosters::{ItemChange, ItemChanged, Roster, RosterItem, Rosters, Subscription};
 pub use sqlite::SqliteStore;

@@ -69,6 +69,16 @@ pub enum RowState {
     InFlight = 2,
 }
 
+/// Which stanza of a resumable stream (XEP-0198) a message was: a client whose server died sends again what it was told of
+/// nothing, and by this it is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The id by which the stream is resumed.
+    pub stream: u128,
+    /// The client's own count, modulo 2^32.
+    pub count: u32,
+}
+
 /// A row, as it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
@@ -84,6 +94,11 @@ pub struct Row<'a> {
     pub state: RowState,
     /// Whether it stays when it is delivered.
     pub archived: bool,
+    /// The instances that have it, while it is in flight: see [`crate::Instances`]. If none of them has a right to it any
+    /// more, the row is pending.
+    pub holders: &'a [u64],
+    /// Of a sent one, what it was in its sender's stream, if that can be resumed.
+    pub origin: Option<Origin>,
     /// The stanza in portable form.
     pub stanza: &'a [u8],
 }
@@ -94,6 +109,27 @@ pub enum Change<'a> {
     /// Writes a row. If it is there already, only its state changes, and only to pending. Rows of addresses that are no
     /// account are left out.
     Put(Row<'a>),
+    /// None of these instances has it any more, and no client does: if the row still says that one of them has it, it is
+    /// pending, else nothing changes.
+    Returned {
+        /// Whose it is.
+        account: &'a str,
+        /// Which.
+        id: MessageId,
+        /// Who had it.
+        holders: &'a [u64],
+    },
+    /// Another instance has it now: if the row still says that `from` has it.
+    Held {
+        /// Whose it is.
+        account: &'a str,
+        /// Which.
+        id: MessageId,
+        /// Who had it.
+        from: u64,
+        /// Who has it.
+        to: u64,
+    },
     /// A client has the message: its row says so if it is archived, and goes otherwise.
     Delivered {
         /// Whose it is.
@@ -133,21 +169,35 @@ pub struct StoredRow {
     pub stanza: Vec<u8>,
 }
 
-/// The table of messages.
+/// The table of messages. A row in flight says which instances have it (a *holder*, by the number of its incarnation); a
+/// store of one process knows only one, and asks nobody which.
 #[async_trait]
 pub trait Messages: Send + Sync + 'static {
     /// Applies changes in their order, all or none.
+    ///
+    /// # Errors
+    /// [`Error::Revoked`] if this instance has no right to write any more; nothing was written then.
     async fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error>;
 
     /// How many messages wait for the account, counted up to `at_most`.
     async fn pending(&self, account: &str, at_most: u32) -> Result<u32, Error>;
 
-    /// Takes messages that wait for the account, the oldest first: they are in flight from then on. At most `limit`, and
-    /// no more when there are `bytes` of them.
+    /// For each of the accounts, whether messages wait for it.
+    async fn waiting(&self, accounts: &[&str]) -> Result<Vec<bool>, Error>;
+
+    /// Takes messages that wait for the account, the oldest first: they are in flight from then on, and this instance has
+    /// them. At most `limit`, and no more when there are `bytes` of them.
     async fn claim(&self, account: &str, limit: u32, bytes: usize) -> Result<Vec<PendingRow>, Error>;
 
-    /// At the start of the only process: whoever had messages in flight has them no more, so that they wait. How many.
-    async fn recover(&self) -> Result<u64, Error>;
+    /// An instance is no more: what it had in flight waits. Up to `limit` messages; the accounts that they are for, each
+    /// once. To be called until there are none.
+    async fn release(&self, holder: u64, limit: u32) -> Result<Vec<String>, Error>;
+
+    /// The same for the messages of one account, all of them; how many.
+    async fn release_account(&self, account: &str, holder: u64) -> Result<u64, Error>;
+
+    /// Which stanzas of a stream are in the account's archived rows, as sent by it: their counts, of those behind `since`.
+    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<u32>, Error>;
 
     /// Deletes up to `limit` delivered messages that are older than `before`. How many.
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error>;

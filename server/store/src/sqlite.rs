@@ -27,7 +27,7 @@ use sqlx::{
 };
 use starling_xmpp::{Random, SystemRandom, jid::BareJid, sasl::Credentials};
 
-use crate::{Account, Accounts, Error, PutMode, Store, cache::Cache};
+use crate::{Account, Accounts, Error, Instances, PutMode, Store, cache::Cache};
 
 /// What this release knows of the schema.
 fn migrations() -> Migrator {
@@ -239,6 +239,22 @@ impl Accounts for SqliteStore {
 
     async fn count(&self) -> Result<u64, Error> {
         rows::count(&self.readers).await
+    }
+}
+
+/// The file has one process at a time, which is never taken for dead.
+#[async_trait]
+impl Instances for SqliteStore {
+    async fn revoke(&self, _instance: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn retire(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn is_revoked(&self) -> Result<bool, Error> {
+        Ok(false)
     }
 }
 

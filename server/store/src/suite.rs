@@ -11,6 +11,9 @@ use starling_xmpp::{
 
 use crate::{Account, PutMode, Store};
 
+/// The number of the instance that a store under the suite is opened as.
+pub const INSTANCE: u64 = messages::INSTANCE;
+
 /// An account whose verifiers hold `mark`, without the cost of deriving them.
 #[must_use]
 pub fn account(address: &str, mark: u8) -> Account {

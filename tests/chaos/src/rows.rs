@@ -79,7 +79,8 @@ mod tests {
         let stanzas = [stanza(0), stanza(1), stanza(2)];
         let row = |counter, account, index: usize, direction, state| {
             let (id, peer) = (MessageId::new(1, counter, 1), "peer@localhost");
-            Change::Put(Row { account, id, peer, direction, state, archived: true, stanza: &stanzas[index] })
+            let stanza = &stanzas[index];
+            Change::Put(Row { account, id, peer, direction, state, archived: true, holders: &[], origin: None, stanza })
         };
         let changes = [
             row(0, "user1@localhost", 0, Direction::Received, RowState::Delivered),

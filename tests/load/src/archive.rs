@@ -87,7 +87,17 @@ impl Archived {
     fn rows(&self) -> [Change<'_>; 2] {
         let row = |account, peer, direction| {
             let (id, state, archived) = (self.id, RowState::Delivered, true);
-            Change::Put(Row { account, id, peer, direction, state, archived, stanza: self.stanza.as_bytes() })
+            Change::Put(Row {
+                account,
+                id,
+                peer,
+                direction,
+                state,
+                archived,
+                holders: &[],
+                origin: None,
+                stanza: self.stanza.as_bytes(),
+            })
         };
         [row(&self.from, &self.to, Direction::Sent), row(&self.to, &self.from, Direction::Received)]
     }

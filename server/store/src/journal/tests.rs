@@ -50,7 +50,7 @@ impl Messages for Database {
     async fn commit(&self, changes: &[Change<'_>]) -> Result<(), Error> {
         let number = |change: &Change<'_>| match change {
             Change::Put(row) => row.id.0 as u64,
-            Change::Delivered { id, .. } => id.0 as u64,
+            Change::Delivered { id, .. } | Change::Returned { id, .. } | Change::Held { id, .. } => id.0 as u64,
         };
         let group: Vec<u64> = changes.iter().map(number).collect();
         self.tried.lock().unwrap().push((Instant::now(), group.clone()));
@@ -82,7 +82,16 @@ impl Messages for Database {
     async fn claim(&self, _: &str, _: u32, _: usize) -> Result<Vec<PendingRow>, Error> {
         unreachable!()
     }
-    async fn recover(&self) -> Result<u64, Error> {
+    async fn waiting(&self, _: &[&str]) -> Result<Vec<bool>, Error> {
+        unreachable!()
+    }
+    async fn release(&self, _: u64, _: u32) -> Result<Vec<String>, Error> {
+        unreachable!()
+    }
+    async fn release_account(&self, _: &str, _: u64) -> Result<u64, Error> {
+        unreachable!()
+    }
+    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<u32>, Error> {
         unreachable!()
     }
     async fn expire(&self, _: MessageId, _: u32) -> Result<u64, Error> {
@@ -122,6 +131,8 @@ impl Record for Item {
             direction: Direction::Received,
             state: RowState::Pending,
             archived: true,
+            holders: &[],
+            origin: None,
             stanza: b"<message/>",
         }));
     }

@@ -10,13 +10,14 @@ use super::{
     SqliteStore, renew,
     segments::{self, Segments},
 };
-use crate::{Change, Direction, Error, MessageId, Messages, PendingRow, Row, RowState, StoredRow};
+use crate::{Change, Direction, Error, MessageId, Messages, Origin, PendingRow, Row, RowState, StoredRow};
 
 /// Rows by one statement: the largest that fits is taken, so that there are few statements to prepare.
 const SIZES: [usize; 4] = [64, 16, 4, 1];
 
 struct Statements {
     put: [&'static str; SIZES.len()],
+    give_back: [&'static str; SIZES.len()],
     deliver: [&'static str; SIZES.len()],
     remove: [&'static str; SIZES.len()],
     late: [&'static str; SIZES.len()],
@@ -29,10 +30,16 @@ static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
     Statements {
         put: SIZES.map(|rows| {
             leak(format!(
-                "INSERT INTO message (account, id, peer, direction, state, archived, stanza) \
+                "INSERT INTO message (account, id, peer, direction, state, archived, origin, stanza) \
                  SELECT * FROM (VALUES {}) WHERE EXISTS (SELECT 1 FROM account WHERE jid = column1) \
                  ON CONFLICT (id, account) DO UPDATE SET state = 1 WHERE excluded.state = 1 AND state <> 1",
-                list("(?,?,?,?,?,?,?)", rows)
+                list("(?,?,?,?,?,?,?,?)", rows)
+            ))
+        }),
+        give_back: SIZES.map(|rows| {
+            let keys = list("(?,?)", rows);
+            leak(format!(
+                "UPDATE message SET state = 1 WHERE (account, id) IN (VALUES {keys}) AND state <> 0 AND state = 2"
             ))
         }),
         deliver: SIZES.map(|rows| {
@@ -55,14 +62,22 @@ const PENDING: &str =
 const WAITING: &str = "SELECT id, peer, archived, stanza FROM message \
                        WHERE account = ? AND state <> 0 AND state = 1 ORDER BY id LIMIT ?";
 const CLAIM: &str = "UPDATE message SET state = 2 WHERE account = ? AND state <> 0 AND state = 1 AND id <= ?";
-const RECOVER: &str = "UPDATE message SET state = 1 WHERE state <> 0 AND state = 2";
+const IN_FLIGHT: &str = "SELECT account, id FROM message WHERE state <> 0 AND state = 2 LIMIT ?";
+const RELEASE: &str = "UPDATE message SET state = 1 WHERE account = ? AND state <> 0 AND state = 2";
+const SENT: &str = "SELECT origin FROM ( \
+    SELECT o.id FROM message_segment AS s \
+    CROSS JOIN message_of AS o ON o.segment = s.last AND o.account = ?1 AND o.id > ?2 WHERE s.last > ?2 \
+    UNION ALL SELECT id FROM message \
+    WHERE id > max(?2, (SELECT coalesce(max(last), x'') FROM message_segment)) AND account = ?1 AND archived = 1 \
+    ) AS found CROSS JOIN message ON message.id = found.id AND message.account = ?1 \
+    WHERE substr(origin, 1, 16) = ?3";
 
 /// All statements, for a test that looks at how they are carried out.
 #[cfg(test)]
 pub(super) fn statements() -> Vec<&'static str> {
-    let Statements { put, deliver, remove, late } = &*STATEMENTS;
-    let by_size = [put, deliver, remove, late].into_iter().flatten().copied();
-    by_size.chain([PENDING, WAITING, CLAIM, RECOVER]).collect()
+    let Statements { put, give_back, deliver, remove, late } = &*STATEMENTS;
+    let by_size = [put, give_back, deliver, remove, late].into_iter().flatten().copied();
+    by_size.chain([PENDING, WAITING, CLAIM, IN_FLIGHT, RELEASE, SENT]).collect()
 }
 
 /// Cuts `all` into pieces of [`SIZES`]: each with the position of its size.
@@ -87,6 +102,7 @@ async fn put(connection: &mut SqliteConnection, rows: &[&Row<'_>]) -> Result<(),
                 .bind(row.direction as i64)
                 .bind(row.state as i64)
                 .bind(i64::from(row.archived))
+                .bind(row.origin.map(origin_bytes))
                 .bind(row.stanza);
         }
         query.execute(&mut *connection).await?;
@@ -113,11 +129,12 @@ async fn by_key(
     Ok(())
 }
 
-/// Changes that are applied together: rows written first, then those delivered. The same as one by one, but for a row
-/// that is written after it was delivered: all that came before is applied before it.
+/// Changes that are applied together: rows written first, then those that came back, then those delivered. The same as one
+/// by one, but for a row that is written after it was delivered: all that came before is applied before it.
 #[derive(Default)]
 struct Round<'c> {
     rows: Vec<&'c Row<'c>>,
+    returned: Vec<(&'c str, MessageId)>,
     delivered: Vec<(&'c str, MessageId)>,
     /// The same again, to be found.
     settled: HashSet<(&'c str, MessageId)>,
@@ -126,6 +143,7 @@ struct Round<'c> {
 impl Round<'_> {
     async fn apply(self, connection: &mut SqliteConnection) -> Result<(), Error> {
         put(connection, &self.rows).await?;
+        by_key(connection, &self.returned, &[&STATEMENTS.give_back]).await?;
         by_key(connection, &self.delivered, &[&STATEMENTS.deliver, &STATEMENTS.remove]).await
     }
 }
@@ -149,6 +167,9 @@ async fn apply(connection: &mut SqliteConnection, changes: &[Change<'_>], last: 
                     late.push((row.account, row.id));
                 }
             }
+            Change::Returned { account, id, .. } => round.returned.push((account, *id)),
+            // There is but one instance.
+            Change::Held { .. } => {}
             Change::Delivered { account, id } => {
                 round.delivered.push((account, *id));
                 round.settled.insert((account, *id));
@@ -162,6 +183,16 @@ async fn apply(connection: &mut SqliteConnection, changes: &[Change<'_>], last: 
 
 pub(super) fn id_bytes(id: MessageId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
+}
+
+fn origin_bytes(origin: Origin) -> Vec<u8> {
+    [&origin.stream.to_be_bytes()[..], &origin.count.to_be_bytes()].concat()
+}
+
+fn read_count(row: &SqliteRow) -> Result<u32, Error> {
+    let origin: Vec<u8> = row.try_get("origin")?;
+    let count = origin.get(16..).and_then(|count| count.try_into().ok()).map(u32::from_be_bytes);
+    count.ok_or_else(|| Error::Corrupt(format!("an origin of {} bytes", origin.len())))
 }
 
 pub(super) fn read_id(row: &SqliteRow, column: &str) -> Result<MessageId, Error> {
@@ -263,8 +294,45 @@ impl Messages for SqliteStore {
         result
     }
 
-    async fn recover(&self) -> Result<u64, Error> {
-        Ok(sqlx::query(RECOVER).execute(&mut *self.write().await?).await?.rows_affected())
+    async fn waiting(&self, accounts: &[&str]) -> Result<Vec<bool>, Error> {
+        let mut waiting = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            waiting.push(self.pending(account, 1).await? > 0);
+        }
+        Ok(waiting)
+    }
+
+    /// Whoever held it: there is no other instance whose messages these could be.
+    async fn release(&self, _holder: u64, limit: u32) -> Result<Vec<String>, Error> {
+        let mut connection = self.write().await?;
+        let result = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let found = sqlx::query(IN_FLIGHT).bind(i64::from(limit)).fetch_all(&mut *transaction).await?;
+            let mut keys = Vec::with_capacity(found.len());
+            for row in &found {
+                keys.push((row.try_get::<String, _>("account")?, read_id(row, "id")?));
+            }
+            let borrowed: Vec<_> = keys.iter().map(|(account, id)| (account.as_str(), *id)).collect();
+            by_key(&mut transaction, &borrowed, &[&STATEMENTS.give_back]).await?;
+            transaction.commit().await?;
+            let mut accounts: Vec<_> = keys.into_iter().map(|(account, _)| account).collect();
+            accounts.sort_unstable();
+            accounts.dedup();
+            Ok(accounts)
+        }
+        .await;
+        renew(connection, result).await
+    }
+
+    async fn release_account(&self, account: &str, _holder: u64) -> Result<u64, Error> {
+        let released = sqlx::query(RELEASE).bind(account).execute(&mut *self.write().await?).await?;
+        Ok(released.rows_affected())
+    }
+
+    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<u32>, Error> {
+        let stream = stream.to_be_bytes().to_vec();
+        let found = sqlx::query(SENT).bind(account).bind(id_bytes(since)).bind(stream);
+        found.fetch_all(&self.readers).await?.iter().map(read_count).collect()
     }
 
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error> {

@@ -64,6 +64,8 @@ fn row<'a>(account: &'a str, number: u64, stanza: &'static [u8]) -> Change<'a> {
         direction: Direction::Received,
         state: if number.is_multiple_of(10) { RowState::Pending } else { RowState::Delivered },
         archived: true,
+        holders: &[],
+        origin: None,
         stanza,
     })
 }

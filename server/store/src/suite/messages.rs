@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{bare, fresh};
 use crate::{
-    Change, Direction, MessageId, Row,
+    Change, Direction, MessageId, Origin, Row,
     RowState::{self, Delivered, InFlight, Pending},
     Store,
 };
@@ -15,6 +15,8 @@ pub(super) async fn run(store: &dyn Store) {
     a_row_is_read_back_whole(store).await;
     a_row_that_is_there_can_only_become_pending(store).await;
     what_is_delivered_stays_only_in_the_archive(store).await;
+    what_comes_back_waits_unless_a_client_has_it(store).await;
+    what_a_stream_sent_is_known_by_its_count(store).await;
     a_group_is_as_its_changes_one_by_one(store).await;
     only_accounts_have_rows(store).await;
     what_waits_is_counted_up_to_a_bound(store).await;
@@ -24,13 +26,19 @@ pub(super) async fn run(store: &dyn Store) {
     rows_are_paged_in_order_however_they_came(store).await;
 }
 
+/// The instance that the suite's store is of: whatever it claims is held by it.
+pub(super) const INSTANCE: u64 = 0xfeed_0000_0000_0001;
+const HOLDERS: &[u64] = &[INSTANCE];
+
 const fn id(number: u64) -> MessageId {
     MessageId::new(1_700_000_000_000 + number, 7, u64::MAX)
 }
 
 fn row(account: &str, number: u64, state: RowState, archived: bool) -> Row<'_> {
     let (peer, direction) = ("romeo@example.net/orchard", Direction::Received);
-    Row { account, id: id(number), peer, direction, state, archived, stanza: b"<message/>" }
+    let holders = if state == InFlight { HOLDERS } else { &[] };
+    let stanza = b"<message/>";
+    Row { account, id: id(number), peer, direction, state, archived, holders, origin: None, stanza }
 }
 
 async fn commit(store: &dyn Store, changes: &[Change<'_>]) {
@@ -68,6 +76,8 @@ async fn a_row_is_read_back_whole(store: &dyn Store) {
             direction,
             state,
             archived,
+            holders: if state == InFlight { HOLDERS } else { &[] },
+            origin: None,
             stanza,
         })
         .collect();
@@ -136,6 +146,50 @@ async fn what_is_delivered_stays_only_in_the_archive(store: &dyn Store) {
     put(store, "other@messages", 7, Pending, false).await;
     commit(store, &[Change::Delivered { account, id: id(7) }]).await;
     assert_eq!(states(store, "other@messages").await, [(7, Pending)]);
+}
+
+async fn what_comes_back_waits_unless_a_client_has_it(store: &dyn Store) {
+    let account = "returned@messages";
+    fresh(store, account).await;
+    let returned = |number| Change::Returned { account, id: id(number), holders: HOLDERS };
+    for (number, state) in (0..).zip([Delivered, Pending, InFlight, InFlight]) {
+        put(store, account, number, state, true).await;
+    }
+    commit(store, &[Change::Delivered { account, id: id(3) }]).await;
+    for _ in 0..2 {
+        commit(store, &(0..5).map(returned).collect::<Vec<_>>()).await;
+        assert_eq!(states(store, account).await, [(0, Delivered), (1, Pending), (2, Pending), (3, Delivered)]);
+    }
+    // In one group, in the order in which they come.
+    let (put, delivered) = (row(account, 7, InFlight, true), Change::Delivered { account, id: id(7) });
+    commit(store, &[Change::Put(put), returned(7), delivered, returned(7)]).await;
+    assert_eq!(states(store, account).await.last(), Some(&(7, Delivered)));
+    let put = row(account, 8, InFlight, false);
+    commit(store, &[Change::Put(put), returned(8)]).await;
+    assert_eq!(states(store, account).await.last(), Some(&(8, Pending)));
+}
+
+/// A stream can be resumed after its server died: then what it had sent is recognised.
+async fn what_a_stream_sent_is_known_by_its_count(store: &dyn Store) {
+    let account = "origin@messages";
+    fresh(store, account).await;
+    let sent = |number, stream, count| {
+        let origin = Some(Origin { stream, count });
+        Change::Put(Row { direction: Direction::Sent, origin, ..row(account, number, Delivered, true) })
+    };
+    let changes = [sent(1, 7, 1), sent(2, u128::MAX, 2), sent(3, 7, u32::MAX), sent(4, 7, 0), sent(5, 8, 9)];
+    commit(store, &changes).await;
+    put(store, account, 6, Delivered, true).await;
+    let counts = |stream, since| async move {
+        let mut counts = store.sent(account, stream, since).await.unwrap();
+        counts.sort_unstable();
+        counts
+    };
+    assert_eq!(counts(7, MessageId(0)).await, [0, 1, u32::MAX]);
+    assert_eq!(counts(7, id(1)).await, [0, u32::MAX]);
+    assert_eq!(counts(u128::MAX, MessageId(0)).await, [2]);
+    assert_eq!(counts(9, MessageId(0)).await, [0; 0]);
+    assert_eq!(store.sent("nobody@messages", 7, MessageId(0)).await.unwrap(), [0; 0]);
 }
 
 /// What the changes must come to, one by one.
@@ -269,14 +323,32 @@ async fn who_claims_gets_the_oldest_first(store: &dyn Store) {
 }
 
 async fn what_was_in_flight_waits_after_a_crash(store: &dyn Store) {
-    store.recover().await.unwrap();
+    let release = |limit| async move { store.release(INSTANCE, limit).await.unwrap() };
+    while !release(1000).await.is_empty() {}
     fresh(store, "crash@messages").await;
+    fresh(store, "crashed@messages").await;
     let all = [InFlight, Pending, Delivered, InFlight];
     for (number, state) in (0..).zip(all) {
         put(store, "crash@messages", number, state, true).await;
     }
-    assert_eq!(store.recover().await.unwrap(), 2);
-    assert_eq!(store.recover().await.unwrap(), 0);
+    for number in 0..5 {
+        put(store, "crashed@messages", number, InFlight, false).await;
+    }
+    assert_eq!(store.waiting(&["crashed@messages", "crash@messages", "no@b"]).await.unwrap(), [false, true, false]);
+    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap(), 5);
+    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap(), 0);
+    assert_eq!(store.waiting(&["crashed@messages", "no@b"]).await.unwrap(), [true, false]);
+    assert_eq!(store.claim("crashed@messages", 100, 1000).await.unwrap().len(), 5);
+    let mut released = Vec::new();
+    while let accounts = release(3).await
+        && !accounts.is_empty()
+    {
+        released.extend(accounts);
+    }
+    released.sort_unstable();
+    released.dedup();
+    assert_eq!(released, ["crash@messages", "crashed@messages"]);
+    assert_eq!(store.pending("crashed@messages", 10).await.unwrap(), 5);
     assert_eq!(states(store, "crash@messages").await, [(0, Pending), (1, Pending), (2, Delivered), (3, Pending)]);
 }
 

@@ -63,7 +63,7 @@ impl Random for Chance {
 impl Process {
     pub(crate) async fn start(life: u64, config: Config, disk: &Arc<Mutex<Disk>>, shared: &Shared) -> Arc<Self> {
         let store = Arc::new(MemoryStore::new(disk, shared, config.slowness));
-        let recovered = store.recover().await.unwrap();
+        let recovered = store.release(0, u32::MAX).await.unwrap().len();
         shared.say(|| format!("process {life} starts with {recovered} rows to deliver again"));
         let metrics = prometheus::Registry::new();
         let parts = Parts {

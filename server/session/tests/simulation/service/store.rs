@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use starling_store::{
-    Account, Accounts, Documents, Error, PutMode, Rosters, Store,
+    Account, Accounts, Documents, Error, Instances, PutMode, Rosters, Store,
     messages::{Change, MessageId, Messages, PendingRow, RowState, StoredRow},
     rosters::{Decide, ItemChanged, Roster, RosterItem},
 };
@@ -69,6 +69,14 @@ impl Disk {
                     }
                 }
             }
+            Change::Returned { account, id, .. } => {
+                if let Some(row) = self.rows.get_mut(&((*account).to_owned(), *id))
+                    && row.state == RowState::InFlight
+                {
+                    row.state = RowState::Pending;
+                }
+            }
+            Change::Held { .. } => {}
             Change::Delivered { account, id } => {
                 let key = ((*account).to_owned(), *id);
                 match self.rows.get_mut(&key) {
@@ -171,11 +179,28 @@ impl Messages for MemoryStore {
         Ok(claimed)
     }
 
-    async fn recover(&self) -> Result<u64, Error> {
+    async fn waiting(&self, accounts: &[&str]) -> Result<Vec<bool>, Error> {
         let mut disk = self.disk();
-        let in_flight = disk.rows.values_mut().filter(|row| row.state == RowState::InFlight);
-        let count = in_flight.map(|row| row.state = RowState::Pending).count();
-        Ok(count as u64)
+        let mut waits = |account: &str| disk.of(account).any(|(_, row)| row.state == RowState::Pending);
+        Ok(accounts.iter().map(|account| waits(account)).collect())
+    }
+
+    async fn release(&self, _holder: u64, limit: u32) -> Result<Vec<String>, Error> {
+        let mut disk = self.disk();
+        let in_flight = disk.rows.iter_mut().filter(|(_, row)| row.state == RowState::InFlight);
+        let released = in_flight.take(limit as usize).map(|((account, _), row)| {
+            row.state = RowState::Pending;
+            account.clone()
+        });
+        Ok(released.collect())
+    }
+
+    async fn release_account(&self, _: &str, _: u64) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<u32>, Error> {
+        Ok(Vec::new())
     }
 
     async fn expire(&self, _before: MessageId, _limit: u32) -> Result<u64, Error> {
@@ -252,6 +277,21 @@ impl Documents for MemoryStore {
     }
 
     async fn remove_document(&self, _: &BareJid, _: &str, _: &str) -> Result<bool, Error> {
+        Ok(false)
+    }
+}
+
+#[async_trait]
+impl Instances for MemoryStore {
+    async fn revoke(&self, _: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn retire(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn is_revoked(&self) -> Result<bool, Error> {
         Ok(false)
     }
 }

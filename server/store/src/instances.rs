@@ -1,0 +1,28 @@
+//! Who may write. Each run of each process has a number of its own, its *incarnation*.
+//!
+//! ```text
+//!   register ──► writes … ──┬─► retire      it has ended in order, and has nothing in flight
+//!                           └─► revoke      somebody takes it for dead: what it writes from then on is refused, and what it
+//!                                           had in flight is the caller's to release
+//! ```
+//!
+//! Every write carries a check, in its own transaction, that its instance is not revoked: a machine that was paused and comes
+//! back changes nothing. A row that says that a revoked instance has a message is written as pending.
+
+use async_trait::async_trait;
+
+use crate::Error;
+
+/// The right to write. A store of one process has one instance, which nobody revokes.
+#[async_trait]
+pub trait Instances: Send + Sync + 'static {
+    /// Takes the right of an instance away, for good. When it returns, nothing of it is being written any more, and nothing
+    /// will be. Twice is harmless, and so is a number that never was.
+    async fn revoke(&self, instance: u64) -> Result<(), Error>;
+
+    /// This instance ends in order: it is forgotten once it holds nothing.
+    async fn retire(&self) -> Result<(), Error>;
+
+    /// Whether this instance was revoked: asked after a pause, before anything else is done.
+    async fn is_revoked(&self) -> Result<bool, Error>;
+}
