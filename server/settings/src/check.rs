@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Problem, Settings};
+use crate::{Problem, Role, Settings};
 
 /// More elements inside each other than any protocol uses; few enough for the stack where a stanza is read as a tree.
 const DEPTH: u32 = 500;
@@ -32,6 +32,7 @@ impl Settings {
         let mut problems = Problems::default();
         self.check_names(&mut problems);
         self.check_limits(&mut problems);
+        self.check_cluster(&mut problems);
         problems.0
     }
 
@@ -50,6 +51,36 @@ impl Settings {
         problems.each("c2s.direct_tls.listen", &self.c2s.direct_tls.listen, is_address, reason);
         let trusted = &self.c2s.proxy_protocol.trusted;
         problems.each("c2s.proxy_protocol.trusted", trusted, is_network, "not a network, like 10.0.0.0/8");
+    }
+
+    fn check_cluster(&self, problems: &mut Problems) {
+        problems.demand(!self.roles.is_empty(), "roles", "at least one is needed");
+        let is_address = |text: &str| text.parse::<SocketAddr>().is_ok();
+        let reason = "not an address and a port";
+        problems.each("router.listen", &self.router.listen, is_address, reason);
+        problems.each("link.name_servers", &self.link.name_servers, is_address, reason);
+        problems.each("link.routers", &self.link.routers, is_host_and_port, "not a host and a port");
+        problems.each("redis.servers", &self.redis.servers, is_host_and_port, "not a host and a port");
+        let is_prefix = |text: &str| !text.is_empty() && !text.contains(['{', '}']) && text.is_ascii();
+        problems.demand(is_prefix(&self.redis.key_prefix), "redis.key_prefix", "empty, not ASCII, or with braces");
+        let (routes, links) = (self.roles.contains(&Role::Router), !self.link.routers.is_empty());
+        let tls = &self.link.tls;
+        for (key, file) in
+            [("link.tls.certificate", &tls.certificate), ("link.tls.key", &tls.key), ("link.tls.ca", &tls.ca)]
+        {
+            let needless = !routes && !links;
+            problems.demand(needless || !file.as_os_str().is_empty(), key, "needed between processes");
+        }
+        problems.demand(!routes || !self.router.listen.is_empty(), "router.listen", "a router has to listen somewhere");
+        if links && self.roles.iter().any(|role| *role != Role::Router) {
+            // What one process keeps for itself, others would not find.
+            problems.demand(!self.redis.servers.is_empty(), "redis.servers", "needed with link.routers");
+            problems.demand(!self.database.url.is_empty(), "database.url", "needed with link.routers");
+        }
+        let url = &self.database.url;
+        let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        problems.demand(url.is_empty() || is_postgres, "database.url", "not the URL of a PostgreSQL database");
+        problems.demand(self.database.connections >= 4, "database.connections", "not 4 or more");
     }
 
     fn check_limits(&self, problems: &mut Problems) {
@@ -78,6 +109,15 @@ impl Settings {
             problems.demand(value > 0, key, "not 1 or more");
         }
     }
+}
+
+/// `name:5270`, `10.0.0.1:5270`, `[fd00::1]:5270`.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_plain = !host.is_empty() && !host.contains([':', '/', '@', ' ']);
+        let is_bracketed = host.starts_with('[') && host.ends_with(']');
+        (is_plain || is_bracketed) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
 }
 
 /// An address, alone or with the length of its network's prefix.

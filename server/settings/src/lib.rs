@@ -20,8 +20,8 @@ pub use crate::{
     limit::Limit,
     reference::{default_toml, reference},
     tree::{
-        Auth, C2s, C2sLimits, Certificate, Conflict, DirectTls, Http, Log, LogFormat, ProxyProtocol, Registration,
-        Session, Settings, StartTls, Tls,
+        Auth, C2s, C2sLimits, Certificate, Conflict, Database, DirectTls, Http, Link, LinkTls, Log, LogFormat, Migrate,
+        ProxyProtocol, Redis, RedisMode, Registration, Role, Router, Session, Settings, StartTls, Tls,
     },
 };
 

@@ -17,6 +17,10 @@ pub struct Settings {
     pub domains: Vec<String>,
     /// Accounts of administrators, as bare JIDs.
     pub admins: Vec<String>,
+    /// What this process does: `c2s` (client connections and their sessions), `session` (what is to be done for accounts
+    /// without a connection: cleaning up behind processes that died), `router` (forwards between the processes of a
+    /// cluster).
+    pub roles: Vec<Role>,
     /// Logs, on standard error.
     pub log: Log,
     /// The HTTP port: `/metrics`, `/healthz`, `/readyz`.
@@ -29,6 +33,14 @@ pub struct Settings {
     pub c2s: C2s,
     /// Sessions.
     pub session: Session,
+    /// The database for what must last. Without it, everything is in a file under `<data>`, for one process alone.
+    pub database: Database,
+    /// Redis, for who is where. Without it, this is known to one process alone.
+    pub redis: Redis,
+    /// The way to the other processes of a cluster.
+    pub link: Link,
+    /// The router, for processes with that role.
+    pub router: Router,
     /// The archive of messages.
     pub archive: Archive,
     /// In-band registration (XEP-0077).
@@ -41,12 +53,17 @@ impl Default for Settings {
             data: "data".into(),
             domains: vec!["localhost".to_owned()],
             admins: Vec::new(),
+            roles: vec![Role::C2s, Role::Session],
             log: Log::default(),
             http: Http::default(),
             tls: Tls::default(),
             auth: Auth::default(),
             c2s: C2s::default(),
             session: Session::default(),
+            database: Database::default(),
+            redis: Redis::default(),
+            link: Link::default(),
+            router: Router::default(),
             archive: Archive::default(),
             registration: Registration::default(),
         }
@@ -298,6 +315,169 @@ pub struct Session {
 impl Default for Session {
     fn default() -> Self {
         Self { conflict: Conflict::Replace, resources_per_account: 16, resume_seconds: 300, offline_messages: 1_000 }
+    }
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Role {
+    /// Client connections and their sessions.
+    C2s,
+    /// What is to be done for accounts without a connection.
+    Session,
+    /// Forwards between processes.
+    Router,
+}
+
+/// The database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// A PostgreSQL database: `postgres://user@host:5432/name`. Empty: SQLite, in `<data>/starling.db`. All processes of a
+    /// cluster have the same.
+    pub url: String,
+    /// A file with the password, and nothing else. Read again when it changes. A password in `database.url` would stand in
+    /// process lists and logs.
+    pub password_file: PathBuf,
+    /// A file with the certificate authorities (PEM) that the server's certificate is checked against. Empty: `sslmode` in
+    /// `database.url` decides, by default `prefer`.
+    pub ca: PathBuf,
+    /// Connections of this process at most, 4 or more. Of them, two are for writing messages, and one for log-ins, so that
+    /// no storm of the one stops the others.
+    pub connections: u32,
+    /// Whether a process that starts brings the schema up to date (`auto`), or waits until somebody else has (`wait`).
+    pub migrate: Migrate,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            password_file: PathBuf::new(),
+            ca: PathBuf::new(),
+            connections: 12,
+            migrate: Migrate::Auto,
+        }
+    }
+}
+
+/// Who changes the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Migrate {
+    /// Whoever starts first.
+    Auto,
+    /// Somebody else.
+    Wait,
+}
+
+/// Redis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    /// Hosts and ports: of the server, of the sentinels, or of some nodes of the cluster. Empty: no Redis. All processes of
+    /// a cluster have the same.
+    pub servers: Vec<String>,
+    /// `standalone`, `sentinel` (the servers are sentinels, and say which is the primary) or `cluster`.
+    pub mode: RedisMode,
+    /// The name by which the sentinels know the primary.
+    pub primary: String,
+    /// An ACL user. Empty: the default user.
+    pub username: String,
+    /// A file with the password, and nothing else. Read again when it changes.
+    pub password_file: PathBuf,
+    /// A file with the password of the sentinels. Empty: they have none.
+    pub sentinel_password_file: PathBuf,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// A file with the certificate authorities (PEM) that the servers' certificates are checked against. Empty: those of the
+    /// system.
+    pub ca: PathBuf,
+    /// Keys begin with it: servers for different domains can share a Redis.
+    pub key_prefix: String,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            mode: RedisMode::Standalone,
+            primary: "mymaster".to_owned(),
+            username: String::new(),
+            password_file: PathBuf::new(),
+            sentinel_password_file: PathBuf::new(),
+            tls: false,
+            ca: PathBuf::new(),
+            key_prefix: "starling".to_owned(),
+        }
+    }
+}
+
+/// How Redis is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum RedisMode {
+    /// One server.
+    Standalone,
+    /// Servers that sentinels watch.
+    Sentinel,
+    /// Redis Cluster.
+    Cluster,
+}
+
+/// The way to the other processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Routers, as `host:port`. A name is looked up again and again, and stands for all addresses that it has, as that of a
+    /// headless Service does. Empty: this process is alone.
+    pub routers: Vec<String>,
+    /// Name servers (`address:port`) to ask about them. Empty: those of the system.
+    pub name_servers: Vec<String>,
+    /// Certificates for both ends: every process shows one, and believes only those of the same authority.
+    pub tls: LinkTls,
+}
+
+/// Mutual TLS between processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinkTls {
+    /// The certificate (PEM) that this process shows, and behind it those that sign it. Read again when it changes.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities (PEM) whose certificates are believed. While they are replaced, the old and the new.
+    pub ca: PathBuf,
+    /// The name that stands in the routers' certificates, whatever they are found by.
+    pub router_name: String,
+}
+
+impl Default for LinkTls {
+    fn default() -> Self {
+        Self {
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            ca: PathBuf::new(),
+            router_name: "router.starling.internal".to_owned(),
+        }
+    }
+}
+
+/// The router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Router {
+    /// Where to listen: addresses and ports.
+    pub listen: Vec<String>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self { listen: vec!["127.0.0.1:5270".to_owned()] }
     }
 }
 

@@ -70,6 +70,10 @@ fn each_documented_default_is_what_holds_and_its_variable_sets_that_setting() {
         let is_text = kind == "string" || kind == "choice";
         let value = if is_text { written["value"].as_str().unwrap() } else { default.as_str() };
         assert_eq!(load("", &[(&variable, value)]).unwrap(), Settings::default(), "{variable}");
+        if path == "link.routers" {
+            // It needs others, in other tables.
+            continue;
+        }
         // The variable wins over another value at that path, and so goes nowhere else.
         let other = other(&path, &written["value"]);
         let file = if sections.is_empty() {
@@ -89,6 +93,11 @@ fn other(path: &str, default: &toml::Value) -> String {
         ("session.conflict", _) => "'rename'".to_owned(),
         ("http.listen", _) => "''".to_owned(),
         ("domains" | "admins", _) => "['other.example']".to_owned(),
+        ("roles", _) => "['c2s']".to_owned(),
+        ("database.url", _) => "'postgres://localhost/other'".to_owned(),
+        ("database.migrate", _) => "'wait'".to_owned(),
+        ("redis.mode", _) => "'cluster'".to_owned(),
+        ("redis.servers" | "router.listen" | "link.name_servers", _) => "['127.0.0.1:1']".to_owned(),
         ("auth.mechanisms", _) => "['PLAIN']".to_owned(),
         ("auth.mechanisms_without_tls", _) => "['PLAIN']".to_owned(),
         ("tls.certificates", _) => "[{ certificate = 'a', key = 'b' }]".to_owned(),
@@ -98,6 +107,26 @@ fn other(path: &str, default: &toml::Value) -> String {
         (_, toml::Value::Boolean(value)) => (!value).to_string(),
         (_, toml::Value::Array(_)) => "[]".to_owned(),
         (path, other) => panic!("{path} = {other}: give another value"),
+    }
+}
+
+#[test]
+fn processes_of_a_cluster_share_redis_and_database_and_believe_only_each_other() {
+    let linked = "[link]\nrouters = ['router.example:5270']\n";
+    let error = load(linked, &[]).unwrap_err().to_string();
+    for key in ["link.tls.certificate", "link.tls.key", "link.tls.ca", "redis.servers", "database.url"] {
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let tls = "[link.tls]\ncertificate = 'a'\nkey = 'b'\nca = 'c'\n";
+    let rest = "[redis]\nservers = ['redis:6379', '[fd00::1]:6379']\n[database]\nurl = 'postgres://db/starling'\n";
+    assert_eq!(load(&[linked, tls, rest].concat(), &[]).unwrap().link.routers, ["router.example:5270"]);
+    let router = ["roles = ['router']\n", tls].concat();
+    load(&router, &[]).unwrap();
+    let error = load("roles = ['router']", &[]).unwrap_err().to_string();
+    assert!(error.contains("link.tls.key") && !error.contains("redis.servers"), "{error}");
+    for wrong in ["redis", "redis:0", "redis:x", ":6379", "redis://redis:6379", "::1:6379", "a@b:1"] {
+        let error = load(&format!("[redis]\nservers = ['{wrong}']"), &[]).unwrap_err().to_string();
+        assert!(error.contains("redis.servers"), "{wrong}: {error}");
     }
 }
 

@@ -1,0 +1,14 @@
+//! Real PostgreSQL and Redis servers on ports of their own: Debian's packages, started for a test or for the local cluster,
+//! with data in a folder of their own. Used by the tests of `store` and `registry`, by `tests/cluster`, and by nothing of the
+//! program.
+//!
+//! ```text
+//!   test ──► Postgres ──► postgres (child) ── data in a folder, a port that was free, a socket beside it
+//!        └─► Redis    ──► redis-server, redis-sentinel (children): alone, watched by sentinels, or a cluster
+//! ```
+//!
+//! Everything in it panics when something is not as expected: it is part of tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
+
+pub mod postgres;
+pub mod redis;

@@ -1,0 +1,1 @@
+//! Redis: one server, servers that sentinels watch, or a cluster of them.
