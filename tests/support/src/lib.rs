@@ -12,11 +12,13 @@
 //! Everything in it panics when something is not as expected: it *is* the test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod authority;
 mod client;
 mod scram;
 mod server;
 mod tls;
 
+pub use authority::{Authority, Identity};
 pub use client::{Counters, Enabled, Failed, Header, RawClient, Received, befriend, body, condition, decode};
 pub use scram::{Binding, Scram};
 pub use server::{Builder, Server};
