@@ -88,7 +88,7 @@ impl Finished<'_> {
 }
 
 /// What a client that manages its stream has not acknowledged, oldest first.
-fn return_all(service: &Service, managed: Option<Box<Managed>>) {
+fn return_all(service: &Arc<Service>, managed: Option<Box<Managed>>) {
     let Some(mut managed) = managed else { return };
     for item in managed.drain() {
         if let Item::Shared(envelope) = item {

@@ -9,8 +9,7 @@ use std::{
 };
 
 use prometheus::Registry as MetricsRegistry;
-use starling_link::{Link, LocalLink};
-use starling_registry::Registry;
+use starling_link::LocalLink;
 use starling_session::{Service, stream_features};
 use starling_store::Accounts;
 use starling_stream::{Certificates, Networks};
@@ -64,10 +63,8 @@ pub struct Parts {
     pub accounts: Arc<dyn Accounts>,
     /// The stanza rules.
     pub service: Arc<Service>,
-    /// Who is where.
-    pub registry: Arc<dyn Registry>,
-    /// The way between sessions.
-    pub link: Arc<LocalLink>,
+    /// The sessions of this process.
+    pub local: Arc<LocalLink>,
 }
 
 /// What all connections share.
@@ -98,8 +95,7 @@ fn with_features_of(policy: Arc<AcceptPolicy>, service: &Service) -> Arc<AcceptP
 /// The client connections of a process.
 pub struct C2s {
     shared: Arc<Shared>,
-    registry: Arc<dyn Registry>,
-    link: Arc<LocalLink>,
+    local: Arc<LocalLink>,
     addresses: Vec<(Role, SocketAddr)>,
     listeners: Mutex<Vec<Listener>>,
 }
@@ -110,7 +106,7 @@ impl C2s {
     /// # Errors
     /// If an address cannot be bound; those that were bound are free again then.
     pub fn bind(parts: Parts, metrics: &MetricsRegistry) -> Result<Self, Error> {
-        let Parts { config, certificates, accounts, service, registry, link } = parts;
+        let Parts { config, certificates, accounts, service, local } = parts;
         let wanted = config.starttls.iter().map(|address| (Role::StartTls, *address));
         let wanted = wanted.chain(config.direct_tls.iter().map(|address| (Role::DirectTls, *address)));
         let listeners = wanted
@@ -145,7 +141,7 @@ impl C2s {
             limits,
         };
         let addresses = listeners.iter().map(|listener| (listener.role, listener.address)).collect();
-        Ok(Self { shared: Arc::new(shared), registry, link, addresses, listeners: Mutex::new(listeners) })
+        Ok(Self { shared: Arc::new(shared), local, addresses, listeners: Mutex::new(listeners) })
     }
 
     /// Where it listens, with the ports that the system chose where 0 was asked for.
@@ -168,10 +164,10 @@ impl C2s {
         drop(std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner)));
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        let sessions = self.link.len();
+        let sessions = self.local.len();
         info!(sessions, "Client streams are being ended.");
         // A log-in that ended in a session between the two is told too: its task asks `stop` before it hands over.
-        self.link.close_all(&StreamCondition::SystemShutdown.into());
+        self.local.close_all(&StreamCondition::SystemShutdown.into());
         let ended = timeout(grace + LAST_WORDS, self.shared.tasks.wait()).await.is_ok();
         if !ended {
             warn!(left = self.shared.tasks.len(), "Connections left when the time to stop was over.");
@@ -181,8 +177,9 @@ impl C2s {
 
     /// Ends all streams of an account with `error`, as after it was removed or got another password. Returns how many.
     pub async fn close_account(&self, account: &BareJid, error: &StreamError) -> usize {
-        match self.registry.sessions(account).await {
-            Ok(sessions) => sessions.iter().filter(|held| self.link.close(&held.full, held.id, error.clone())).count(),
+        let service = &self.shared.service;
+        match service.registry().sessions(account).await {
+            Ok(sessions) => sessions.iter().filter(|held| service.link().close(held, error.clone())).count(),
             Err(error) => {
                 warn!(%account, %error, "Streams of the account not ended.");
                 0

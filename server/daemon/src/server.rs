@@ -227,7 +227,7 @@ async fn c2s(
         instance: InstanceId(u64::from_be_bytes(instance)),
         domains: parts.domains.clone(),
         policy: parts.policy,
-        registry: registry.clone(),
+        registry,
         link: link.clone(),
         store: store.clone(),
         extensions,
@@ -241,8 +241,7 @@ async fn c2s(
         certificates: Some(certificates.clone()),
         accounts,
         service: Arc::clone(&service),
-        registry,
-        link,
+        local: link,
     };
     Ok((Arc::new(C2s::bind(parts, metrics)?), service))
 }

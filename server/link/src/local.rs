@@ -1,13 +1,18 @@
 //! The link of one process: every session is here.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures_util::future::{BoxFuture, ready};
 use papaya::HashMap;
-use starling_registry::SessionId;
+use prost::bytes::Bytes;
+use starling_registry::{InstanceId, SessionId, SessionRecord};
 use starling_xmpp::{error::StreamError, jid::FullJid};
 
 use crate::{
-    Bounds, Envelope, Inbox, Link, Outcome,
+    Bounds, Envelope, Inbox, Link, Members, Outcome, Sessions,
     mailbox::{Mailbox, mailbox},
 };
 
@@ -40,6 +45,11 @@ impl LocalLink {
         inbox
     }
 
+    /// The domains that somebody here speaks for.
+    pub(crate) fn domains(&self) -> Vec<String> {
+        self.domains.pin().keys().map(|domain| domain.to_string()).collect()
+    }
+
     /// Sessions attached now.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -53,23 +63,54 @@ impl LocalLink {
     }
 }
 
-impl Link for LocalLink {
-    fn send(&self, target: &str, envelope: &Arc<Envelope>) -> Outcome {
-        self.sessions.pin().get(target).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
-    }
-
-    fn send_domain(&self, domain: &str, envelope: &Arc<Envelope>) -> Outcome {
-        self.domains.pin().get(domain).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
-    }
-
-    fn poke(&self, full: &FullJid, id: SessionId) -> bool {
-        match self.sessions.pin().get(full.as_str()) {
+impl LocalLink {
+    /// See [`Link::poke`].
+    pub(crate) fn poke_here(&self, full: &str, id: SessionId) -> bool {
+        match self.sessions.pin().get(full) {
             Some(mailbox) if mailbox.id == id => {
                 mailbox.poke();
                 true
             }
             _ => false,
         }
+    }
+
+    /// See [`Link::close`].
+    pub(crate) fn close_here(&self, full: &str, id: SessionId, error: StreamError) -> bool {
+        match self.sessions.pin().get(full) {
+            Some(mailbox) if mailbox.id == id => {
+                mailbox.close(error);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// All instances are this one.
+impl Link for LocalLink {
+    fn send_here(&self, full: &str, envelope: &Arc<Envelope>) -> Outcome {
+        self.sessions.pin().get(full).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
+    }
+
+    fn is_here(&self, _: InstanceId) -> bool {
+        true
+    }
+
+    fn send_there(&self, _: InstanceId, _: Sessions, _: &Arc<Envelope>) -> Outcome {
+        Outcome::NoSession
+    }
+
+    fn send_domain(&self, domain: &str, envelope: &Arc<Envelope>) -> Outcome {
+        self.domains.pin().get(domain).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
+    }
+
+    fn poke(&self, session: &SessionRecord) -> bool {
+        self.poke_here(session.full.as_str(), session.id)
+    }
+
+    fn close(&self, session: &SessionRecord, error: StreamError) -> bool {
+        self.close_here(session.full.as_str(), session.id, error)
     }
 
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox {
@@ -83,15 +124,28 @@ impl Link for LocalLink {
         self.sessions.pin().remove_if(full.as_str(), |_, mailbox| mailbox.id == id).ok();
     }
 
-    fn close(&self, full: &FullJid, id: SessionId, error: StreamError) -> bool {
-        let sessions = self.sessions.pin();
-        match sessions.get(full.as_str()) {
-            Some(mailbox) if mailbox.id == id => {
-                mailbox.close(error);
-                true
-            }
-            _ => false,
-        }
+    fn report(&self, _: &Arc<Envelope>, _: bool) -> bool {
+        false
+    }
+
+    fn request(&self, _: InstanceId, _: Bytes, _: Duration) -> BoxFuture<'static, Option<Bytes>> {
+        Box::pin(ready(None))
+    }
+
+    fn notify(&self, _: InstanceId, _: Bytes) {}
+
+    fn members(&self) -> Arc<Members> {
+        Arc::default()
+    }
+
+    fn absent(&self) -> Vec<(InstanceId, Instant)> {
+        Vec::new()
+    }
+
+    fn end(&self, _: InstanceId) {}
+
+    fn is_gone(&self, _: InstanceId) -> bool {
+        false
     }
 }
 
@@ -131,7 +185,7 @@ mod tests {
     fn a_full_queue_refuses_by_stanzas_and_by_bytes_and_takes_again_after_it_was_written() {
         let link = LocalLink::new();
         let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
-        let send = |size| link.send("juliet@example.com/balcony", &envelope(size));
+        let send = |size| link.send_here("juliet@example.com/balcony", &envelope(size));
         assert_eq!([send(1), send(1), send(1)], [Outcome::Queued, Outcome::Queued, Outcome::Full]);
         assert!(inbox.try_recv().is_some() && inbox.try_recv().is_some() && inbox.try_recv().is_none());
         inbox.left(2, 2);
@@ -147,25 +201,28 @@ mod tests {
     fn what_is_kept_goes_to_the_store_behind_what_did_not_fit_until_the_backlog_is_fetched() {
         let link = LocalLink::new();
         let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
-        let send = || link.send("juliet@example.com/balcony", &kept());
+        let send = || link.send_here("juliet@example.com/balcony", &kept());
         assert_eq!([send(), send(), send()], [Outcome::Queued, Outcome::Queued, Outcome::Full]);
         assert!(inbox.has_backlog() && !inbox.has_room());
         inbox.try_recv();
         inbox.try_recv();
         inbox.left(2, 2);
         assert_eq!(send(), Outcome::Full, "it would overtake the one in the store");
-        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
+        assert_eq!(link.send_here("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
         inbox.begin_backlog();
         assert_eq!(send(), Outcome::Full, "what the store is asked for may be older, and may not fit into one answer");
         inbox.end_backlog();
         assert_eq!(send(), Outcome::Queued);
         inbox.begin_backlog();
-        assert!(link.poke(&juliet(), SessionId(1)));
+        assert!(link.poke_here("juliet@example.com/balcony", SessionId(1)));
         inbox.end_backlog();
         assert!(inbox.has_backlog(), "more was written while the store was asked");
         inbox.begin_backlog();
         inbox.end_backlog();
-        assert!(link.poke(&juliet(), SessionId(1)) && !link.poke(&juliet(), SessionId(2)));
+        assert!(
+            link.poke_here("juliet@example.com/balcony", SessionId(1))
+                && !link.poke_here("juliet@example.com/balcony", SessionId(2))
+        );
         assert_eq!(send(), Outcome::Full);
     }
 
@@ -174,7 +231,7 @@ mod tests {
         let link = LocalLink::new();
         let inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
         let presence = || Arc::new(Envelope::new(None, romeo(), Kind::Presence(PresenceType::Available), vec![b' ']));
-        let sent: Vec<_> = (0..3).map(|_| link.send("juliet@example.com/balcony", &presence())).collect();
+        let sent: Vec<_> = (0..3).map(|_| link.send_here("juliet@example.com/balcony", &presence())).collect();
         assert_eq!(sent, [Outcome::Queued, Outcome::Queued, Outcome::Full]);
         assert!(inbox.has_missed_presence() && !inbox.has_missed_presence());
     }
@@ -193,9 +250,9 @@ mod tests {
     #[test]
     fn who_is_not_attached_gets_nothing_and_the_sender_is_told() {
         let link = LocalLink::new();
-        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+        assert_eq!(link.send_here("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
         drop(link.attach(&juliet(), SessionId(1), BOUNDS));
-        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+        assert_eq!(link.send_here("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
     }
 
     #[test]
@@ -204,9 +261,9 @@ mod tests {
         let _old = link.attach(&juliet(), SessionId(1), BOUNDS);
         let _new = link.attach(&juliet(), SessionId(2), BOUNDS);
         link.detach(&juliet(), SessionId(1));
-        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
+        assert_eq!(link.send_here("juliet@example.com/balcony", &envelope(1)), Outcome::Queued);
         link.detach(&juliet(), SessionId(2));
-        assert_eq!(link.send("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
+        assert_eq!(link.send_here("juliet@example.com/balcony", &envelope(1)), Outcome::NoSession);
         assert!(link.is_empty());
     }
 
@@ -216,10 +273,10 @@ mod tests {
             let link = LocalLink::new();
             let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
             for _ in 0..queued {
-                link.send("juliet@example.com/balcony", &envelope(1));
+                link.send_here("juliet@example.com/balcony", &envelope(1));
             }
-            assert!(link.close(&juliet(), SessionId(1), StreamCondition::Conflict.into()));
-            assert!(link.close(&juliet(), SessionId(1), StreamCondition::Reset.into()));
+            assert!(link.close_here("juliet@example.com/balcony", SessionId(1), StreamCondition::Conflict.into()));
+            assert!(link.close_here("juliet@example.com/balcony", SessionId(1), StreamCondition::Reset.into()));
             for n in 0..queued.max(1) {
                 let parcel = poll_fn(|cx| inbox.poll_recv(cx)).await;
                 assert_eq!(matches!(parcel, Some(Parcel::Stanza(_))), n < queued);
@@ -228,7 +285,7 @@ mod tests {
         }
         let link = LocalLink::new();
         let mut inbox = link.attach(&juliet(), SessionId(1), BOUNDS);
-        assert!(!link.close(&juliet(), SessionId(9), StreamCondition::Conflict.into()));
+        assert!(!link.close_here("juliet@example.com/balcony", SessionId(9), StreamCondition::Conflict.into()));
         poll_fn(|cx| {
             assert!(inbox.poll_recv(cx).is_pending());
             Poll::Ready(())

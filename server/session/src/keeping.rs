@@ -5,21 +5,28 @@
 //!  a session's ─ Delivered ─► Journal ── group commit ┤
 //!  end, an ack ─ Returned ┘                           └─► safe (the entry's session wakes) · poke, where a row is pending
 //! ```
+//!
+//! All of it is the entry's: other instances that hold the message tell it what became of it. Where the entry is no more,
+//! they write themselves.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use starling_link::{Envelope, Link, Settled, Standing};
+use smallvec::SmallVec;
+use starling_link::{Envelope, Link, Standing, Tracking};
 use starling_registry::{InstanceId, Registry, Sessions};
 use starling_store::{
     Error,
     journal::{Observer, Record},
-    messages::{Change, Direction, MessageId, Row, RowState},
+    messages::{Change, Direction, MessageId, Origin, Row, RowState},
 };
-use starling_xmpp::jid::{BareJid, Jid, bare_str};
+use starling_xmpp::{
+    jid::{BareJid, Jid, bare_str},
+    stanza::{Kind, MessageType},
+};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
@@ -50,8 +57,14 @@ impl Ids {
 /// A change of a message's rows, on its way through the journal.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) change: KeptChange,
+    envelope: Arc<Envelope>,
+    change: KeptChange,
+    /// The instance that writes it.
+    own: InstanceId,
+    may_fail: bool,
+    /// The instances that its change names, as of the first attempt: a holder that lets go afterwards says so by a change of
+    /// its own.
+    holders: OnceLock<SmallVec<[u64; 2]>>,
 }
 
 /// What has happened to the message.
@@ -64,14 +77,35 @@ pub(crate) enum KeptChange {
     },
     /// Its last holder let go, and no client has it.
     Returned,
+    /// Another instance holds it, which had not answered when the row was written.
+    Held,
     /// A client has it.
     Delivered,
 }
 
 impl Kept {
+    pub(crate) fn new(envelope: &Arc<Envelope>, change: KeptChange, own: InstanceId) -> Self {
+        // Who sent it waits for the rows of what came in, and can be told. Nobody can be told of the others: their sender may
+        // have been told already that the message is safe.
+        let may_fail = matches!(change, KeptChange::Entered { .. });
+        Self { envelope: Arc::clone(envelope), change, own, may_fail, holders: OnceLock::new() }
+    }
+
+    /// Written, whatever happens: nobody waits for it who could be told.
+    pub(crate) const fn without_fail(mut self) -> Self {
+        self.may_fail = false;
+        self
+    }
+
     /// The account whose message it is: the recipient's.
     fn account(&self) -> &str {
         account(&self.envelope)
+    }
+
+    /// Whether it is a row that waits for whoever comes, from this change on.
+    fn is_pending(&self, tracking: &Tracking) -> bool {
+        let may_be = matches!(self.change, KeptChange::Entered { .. } | KeptChange::Returned);
+        may_be && tracking.is_returned() && may_wait(&self.envelope)
     }
 }
 
@@ -79,10 +113,16 @@ fn account(envelope: &Envelope) -> &str {
     bare_str(envelope.to.as_ref().unwrap_or(&envelope.from))
 }
 
+/// RFC 6121 §8.5.2.2.1: a headline that nobody took is archived at most.
+const fn may_wait(envelope: &Envelope) -> bool {
+    !matches!(envelope.kind, Kind::Message(MessageType::Headline))
+}
+
 impl Record for Kept {
     fn changes<'a>(&'a self, out: &mut Vec<Change<'a>>) {
         let Some(tracking) = &self.envelope.tracking else { return };
         let id = MessageId(tracking.id);
+        let recipient = self.account();
         let row = |account: &'a str, peer: &'a str, direction, state| Row {
             account,
             id,
@@ -94,40 +134,55 @@ impl Record for Kept {
             origin: None,
             stanza: &self.envelope.stanza,
         };
-        let recipient = self.account();
-        let received = |state| Change::Put(row(recipient, self.envelope.from.as_str(), Direction::Received, state));
+        let numbers = |holders: &[InstanceId]| holders.iter().map(|holder| holder.0).collect();
+        let received = |state| row(recipient, self.envelope.from.as_str(), Direction::Received, state);
         match self.change {
             KeptChange::Entered { sent } => {
                 match tracking.standing() {
-                    Standing::InFlight => out.push(received(RowState::InFlight)),
-                    Standing::Pending => out.push(received(RowState::Pending)),
-                    Standing::Delivered if tracking.archived => out.push(received(RowState::Delivered)),
-                    Standing::Delivered => {}
+                    Standing::InFlight => {
+                        let holders = self.holders.get_or_init(|| numbers(&tracking.holders(self.own)));
+                        out.push(Change::Put(Row { holders, ..received(RowState::InFlight) }));
+                    }
+                    Standing::Pending if may_wait(&self.envelope) => out.push(Change::Put(received(RowState::Pending))),
+                    Standing::Pending | Standing::Delivered if tracking.archived => {
+                        out.push(Change::Put(received(RowState::Delivered)));
+                    }
+                    Standing::Pending | Standing::Delivered => {}
                 }
                 let sender = bare_str(&self.envelope.from);
                 // A message to oneself is one row: the one that somebody has to get.
                 if sent && tracking.archived && sender != recipient {
                     let peer = self.envelope.to.as_ref().map_or(sender, Jid::as_str);
-                    out.push(Change::Put(row(sender, peer, Direction::Sent, RowState::Delivered)));
+                    let origin = tracking.origin.map(|origin| Origin { stream: origin.stream, count: origin.count });
+                    out.push(Change::Put(Row { origin, ..row(sender, peer, Direction::Sent, RowState::Delivered) }));
                 }
             }
-            KeptChange::Returned => out.push(received(RowState::Pending)),
-            KeptChange::Delivered => out.push(Change::Delivered { account: recipient, id }),
+            KeptChange::Returned if may_wait(&self.envelope) => {
+                let all =
+                    || std::iter::once(self.own.0).chain(tracking.remotes().iter().map(|remote| remote.0)).collect();
+                out.push(Change::Returned { account: recipient, id, holders: self.holders.get_or_init(all) });
+            }
+            KeptChange::Held => {
+                let holders = self.holders.get_or_init(|| numbers(&tracking.holders(self.own)));
+                if let [to] = **holders
+                    && to != self.own.0
+                {
+                    out.push(Change::Held { account: recipient, id, from: self.own.0, to });
+                }
+            }
+            KeptChange::Returned | KeptChange::Delivered => out.push(Change::Delivered { account: recipient, id }),
         }
     }
 
     fn bytes(&self) -> usize {
         match self.change {
             KeptChange::Entered { .. } => 2 * self.envelope.stanza.len(),
-            KeptChange::Returned => self.envelope.stanza.len(),
-            KeptChange::Delivered => 0,
+            KeptChange::Returned | KeptChange::Held | KeptChange::Delivered => 0,
         }
     }
 
-    /// Who sent it waits for the rows of what came in, and can be told. Nobody can be told of the others: their sender
-    /// may have been told already that the message is safe.
     fn may_fail(&self) -> bool {
-        matches!(self.change, KeptChange::Entered { .. })
+        self.may_fail
     }
 }
 
@@ -139,40 +194,55 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Whoever logged in while the row was on its way has looked for pending messages before it was there: that session
-    /// is told to look again. The registry itself is asked, not what is remembered of it.
-    fn poke(&self, account: &str) {
-        if let Some(sessions) = self.registry.cached(account) {
-            poke(&*self.link, &sessions);
-            return;
-        }
-        let Ok(account) = BareJid::new(account) else { return };
+    /// Whoever logged in while a row was on its way has looked for pending messages before it was there: that session is told
+    /// to look again. Where many processes bind resources, the registry itself is asked, not what is remembered of it.
+    fn tell_all(&self, records: Vec<Kept>) {
+        let mut accounts: Vec<_> = records.iter().filter_map(|record| BareJid::new(record.account()).ok()).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
         let (registry, link) = (Arc::clone(&self.registry), Arc::clone(&self.link));
         self.tasks.spawn(async move {
-            match registry.sessions(&account).await {
-                Ok(sessions) => poke(&*link, &sessions),
-                Err(error) => warn!(%account, %error, "Sessions not told of pending messages."),
+            match registry.with_presence(&accounts).await {
+                Ok(all) => all.iter().for_each(|sessions| poke(&*link, sessions)),
+                Err(error) => warn!(%error, "Sessions not told of pending messages."),
             }
+            records.iter().for_each(settle);
         });
     }
 }
 
-fn poke(link: &dyn Link, sessions: &Sessions) {
+/// Pokes those of an account that take messages.
+pub(crate) fn poke(link: &dyn Link, sessions: &Sessions) {
     for record in sessions.iter().filter(|record| record.takes_messages()) {
-        link.poke(&record.full, record.id);
+        link.poke(record);
+    }
+}
+
+fn settle(record: &Kept) {
+    let Some(tracking) = &record.envelope.tracking else { return };
+    match record.change {
+        KeptChange::Returned => tracking.gave_back(),
+        KeptChange::Entered { .. } | KeptChange::Held | KeptChange::Delivered => tracking.committed(),
     }
 }
 
 impl Observer<Kept> for Keeper {
     fn committed(&self, records: &mut Vec<Kept>) {
+        // The poke goes first: once its sender takes the message for safe, the next one is sent to the session directly, and
+        // must find the poke there.
+        let mut pending = Vec::new();
         for record in records.drain(..) {
-            let Some(tracking) = &record.envelope.tracking else { continue };
-            // The poke goes first: once its sender takes the message for safe, the next one is sent to the session
-            // directly, and must find the poke there.
-            if record.change != KeptChange::Delivered && tracking.is_returned() {
-                self.poke(record.account());
+            if !record.envelope.tracking.as_ref().is_some_and(|tracking| record.is_pending(tracking)) {
+                settle(&record);
+            } else if self.registry.are_shared() {
+                pending.push(record);
+            } else {
+                poke(&*self.link, &self.registry.cached(record.account()).unwrap_or_default());
+                settle(&record);
             }
-            tracking.committed();
+        }
+        if !pending.is_empty() {
+            self.tell_all(pending);
         }
     }
 
@@ -183,14 +253,5 @@ impl Observer<Kept> for Keeper {
                 tracking.failed();
             }
         }
-    }
-}
-
-/// What a holder's letting go asks of the journal.
-pub(crate) const fn settling(settled: Settled) -> Option<KeptChange> {
-    match settled {
-        Settled::Nothing => None,
-        Settled::Delivered => Some(KeptChange::Delivered),
-        Settled::Returned => Some(KeptChange::Returned),
     }
 }

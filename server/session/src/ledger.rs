@@ -3,8 +3,12 @@
 //! ```text
 //!  handled(n) ─► held (a kept message) ─► journaled ─► safe ─► counted: `safe()` is n of the last before the first unsafe
 //!                   │ archive off: the recipient's acknowledgement makes it safe; after a second a row does
+//!                   │ other instances have not said whether they hold it: journaled when they have, or after a second
 //!                   └ the journal is full: tried again; after five seconds the sender is told
 //! ```
+//!
+//! It also keeps a session's messages to one account in their order: what is on its way to the store holds up what could
+//! overtake it.
 
 use std::{
     collections::VecDeque,
@@ -14,6 +18,7 @@ use std::{
 };
 
 use starling_link::{Entry, Envelope, Tracking};
+use starling_registry::InstanceId;
 use starling_xmpp::jid::bare_str;
 
 /// Stanzas of one session that may be unsafe before it is no longer read.
@@ -23,7 +28,8 @@ pub(crate) const UNSAFE_BYTES: usize = 1 << 20;
 /// How long a session is not read for that; then kept messages are refused (`resource-constraint`, type wait), until
 /// there is room again.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
-/// Without an archive: how long a message waits for its recipient's acknowledgement before it gets a row.
+/// How long a message waits for its recipient's acknowledgement, without an archive, and for the word of other instances,
+/// before it gets a row.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// A journal that is full is tried again after this, and given up after [`PAUSE`].
 const FULL_JOURNAL: Duration = Duration::from_millis(100);
@@ -52,10 +58,21 @@ impl Held {
         self.tracking().is_none_or(Tracking::is_safe)
     }
 
+    /// Whether it is where it stays: what is sent from now on does not overtake it.
+    fn is_settled(&self) -> bool {
+        self.tracking().is_none_or(|tracking| tracking.is_safe() && tracking.is_answered() && !tracking.is_returning())
+    }
+
     /// Whether it need not be held any longer. What belongs into the archive is held until it is there, so that a database
     /// that does not keep up slows its senders down, and nothing is missing.
     fn is_done(&self) -> bool {
-        self.tracking().is_none_or(|tracking| tracking.is_safe() && (!tracking.archived || tracking.is_written()))
+        self.is_settled() && self.tracking().is_none_or(|tracking| !tracking.archived || tracking.is_written())
+    }
+
+    /// Whether it goes, or went, to the store, and is not there yet.
+    fn is_diverted(&self) -> bool {
+        let is_returned = || self.tracking().is_some_and(Tracking::is_returned);
+        (self.diverted || is_returned()) && !self.is_settled()
     }
 }
 
@@ -64,8 +81,9 @@ impl Held {
 pub(crate) enum Journaled {
     /// Its rows are with the journal.
     Yes,
-    /// It needs none unless its recipient's client is slow to acknowledge it.
-    IfUnacknowledged,
+    /// Not yet: its recipient's client may be quick to acknowledge it, or another instance has to say first whether it
+    /// holds it.
+    Later,
     /// The journal is full.
     Refused,
 }
@@ -85,8 +103,6 @@ pub(crate) struct Ledger {
     held: VecDeque<Held>,
     bytes: usize,
     handled: u64,
-    /// How many of `held` were diverted.
-    diverted: usize,
     /// How many of them are not with the journal.
     unjournaled: usize,
     /// How many of these it refused.
@@ -120,11 +136,10 @@ impl Ledger {
     pub(crate) fn hold(&mut self, envelope: Arc<Envelope>, journaled: Journaled, diverted: bool, now: Instant) {
         let journal_at = match journaled {
             Journaled::Yes => None,
-            Journaled::IfUnacknowledged => Some(now + UNACKNOWLEDGED),
+            Journaled::Later => Some(now + UNACKNOWLEDGED),
             Journaled::Refused => Some(now + FULL_JOURNAL),
         };
         self.bytes += envelope.stanza.len();
-        self.diverted += usize::from(diverted);
         self.unjournaled += usize::from(journal_at.is_some());
         let refused = journaled == Journaled::Refused;
         self.refused += usize::from(refused);
@@ -133,14 +148,22 @@ impl Ledger {
 
     /// Whether an earlier message for `account` is still on its way to the store: a later one must not overtake it.
     pub(crate) fn has_diverted(&self, account: &str) -> bool {
-        self.diverted > 0
-            && self.held.iter().any(|held| held.diverted && to(&held.envelope) == account && !held.is_safe())
+        self.held.iter().any(|held| held.is_diverted() && to(&held.envelope) == account)
+    }
+
+    /// Whether an earlier message for `account` is with, or on its way to, another instance than these, and not where it
+    /// stays: it would come back from there behind a later one.
+    pub(crate) fn has_astray(&self, account: &str, instances: impl Fn(InstanceId) -> bool) -> bool {
+        self.held.iter().any(|held| {
+            let remotes = held.tracking().map_or(&[][..], Tracking::remotes);
+            remotes.iter().any(|remote| !instances(*remote)) && to(&held.envelope) == account && !held.is_settled()
+        })
     }
 
     /// Lets go what is safe; what is to be done next, if anything is. To be called until it says `None`.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Due> {
         while let Some(first) = self.held.front() {
-            if first.is_done() || (first.is_safe() && first.is_given_up(now)) {
+            if first.is_done() || first.is_safe() && (first.is_given_up(now) || first.is_stale(now)) {
                 self.pop();
             } else if first.tracking().is_some_and(Tracking::is_failed) || first.is_given_up(now) {
                 return self.pop().map(|held| Due::Failed(held.envelope));
@@ -152,6 +175,13 @@ impl Ledger {
             return None;
         }
         let due = |held: &&mut Held| held.journal_at.is_some_and(|at| at <= now) && !held.is_done();
+        while let Some(held) = self.held.iter_mut().find(due)
+            && held.is_journaled()
+        {
+            held.journal_at = None;
+            self.unjournaled -= 1;
+            self.refused -= usize::from(std::mem::take(&mut held.refused));
+        }
         let held = self.held.iter_mut().find(due)?;
         // Tried again then, unless `journaled` says that it was taken.
         held.journal_at = Some(now + FULL_JOURNAL);
@@ -169,7 +199,6 @@ impl Ledger {
     fn pop(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
         self.bytes -= held.envelope.stanza.len();
-        self.diverted -= usize::from(held.diverted);
         self.unjournaled -= usize::from(held.journal_at.is_some());
         self.refused -= usize::from(held.refused);
         if self.held.is_empty() && self.held.capacity() > 32 {
@@ -183,7 +212,8 @@ impl Ledger {
         // The oldest is due first, give or take one try of the journal.
         let journal = (self.unjournaled > 0).then(|| self.held.iter().find_map(|held| held.journal_at)).flatten();
         let pause = self.full_since.map(|since| since + PAUSE);
-        [journal, pause].into_iter().flatten().filter(|at| *at > now).min()
+        let stale = self.held.front().filter(|first| first.is_safe() && !first.is_settled());
+        [journal, pause, stale.map(|first| first.since + PAUSE)].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     /// Whether nothing was said of the oldest that is held.
@@ -225,8 +255,19 @@ impl Ledger {
 }
 
 impl Held {
+    fn is_journaled(&self) -> bool {
+        self.tracking().is_none_or(Tracking::is_journaled)
+    }
+
+    /// Whether no journal took it in time.
     fn is_given_up(&self, now: Instant) -> bool {
-        self.journal_at.is_some() && now >= self.since + PAUSE
+        self.journal_at.is_some() && !self.is_journaled() && now >= self.since + PAUSE
+    }
+
+    /// Whether all that is missing is the word of another instance, for too long.
+    fn is_stale(&self, now: Instant) -> bool {
+        let is_written = self.tracking().is_none_or(|tracking| !tracking.archived || tracking.is_written());
+        is_written && now >= self.since + PAUSE
     }
 }
 
@@ -236,6 +277,7 @@ fn to(envelope: &Envelope) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use starling_link::Standing;
     use starling_xmpp::stanza::{Kind, MessageType};
 
     use super::*;
@@ -289,9 +331,9 @@ mod tests {
     #[test]
     fn without_an_archive_an_acknowledgement_is_enough_and_a_second_too_long() {
         let mut world = World::new();
-        let quick = world.send("a@b", Journaled::IfUnacknowledged, false);
+        let quick = world.send("a@b", Journaled::Later, false);
         tracking(&quick).acknowledge();
-        let slow = world.send("a@b", Journaled::IfUnacknowledged, false);
+        let slow = world.send("a@b", Journaled::Later, false);
         assert!(world.ledger.next(world.now).is_none());
         assert_eq!(world.ledger.safe(), 1);
         assert_eq!(world.ledger.deadline(world.now), Some(world.now + UNACKNOWLEDGED));
@@ -357,6 +399,48 @@ mod tests {
         assert!(world.ledger.has_diverted("a@b") && !world.ledger.has_diverted("x@y"));
         tracking(&stored).committed();
         assert!(!world.ledger.has_diverted("a@b"));
+    }
+
+    const THERE: InstanceId = InstanceId(2);
+
+    #[test]
+    fn what_another_instance_may_have_is_not_overtaken_by_what_goes_elsewhere() {
+        let mut world = World::new();
+        let astray = world.send("a@b/c", Journaled::Later, false);
+        let message = tracking(&astray);
+        message.hold_at([THERE]);
+        message.release();
+        assert!(world.ledger.has_astray("a@b", |_| false) && !world.ledger.has_astray("x@y", |_| false));
+        assert!(!world.ledger.has_astray("a@b", |instance| instance == THERE), "it goes the same way");
+        // No word within a second: it gets a row, and stays held.
+        assert!(message.take_to_journal());
+        assert_eq!(message.standing(), Standing::InFlight);
+        message.committed();
+        assert!(world.ledger.next(world.now).is_none() && !world.ledger.is_empty());
+        assert!(world.ledger.has_astray("a@b", |_| false) && !world.ledger.has_diverted("a@b"));
+        // The instance has died.
+        message.let_go_at(THERE, false);
+        message.answered();
+        assert!(world.ledger.next(world.now).is_none());
+        assert!(world.ledger.has_diverted("a@b"), "its row is not pending yet");
+        message.gave_back();
+        assert!(!world.ledger.has_diverted("a@b") && !world.ledger.has_astray("a@b", |_| false));
+        assert!(world.ledger.next(world.now).is_none() && world.ledger.is_empty());
+    }
+
+    #[test]
+    fn an_instance_that_never_answers_holds_nobody_up_for_long() {
+        let mut world = World::new();
+        let astray = world.send("a@b/c", Journaled::Later, false);
+        let message = tracking(&astray);
+        message.hold_at([THERE]);
+        message.release();
+        assert!(message.take_to_journal() && message.standing() == Standing::InFlight);
+        message.committed();
+        assert_eq!(world.ledger.deadline(world.now), Some(world.now + UNACKNOWLEDGED));
+        assert!(world.ledger.next(world.now + UNACKNOWLEDGED).is_none());
+        assert_eq!(world.ledger.deadline(world.now), Some(world.now + PAUSE));
+        assert!(world.ledger.next(world.now + PAUSE).is_none() && world.ledger.is_empty());
     }
 
     #[test]

@@ -10,10 +10,13 @@
 //!                      └─────────────────────────────────────────────────────────────────────┘
 //! ```
 
+mod backend;
+mod between;
 pub mod copies;
 pub mod deliver;
 pub mod extension;
 mod extensions;
+mod holding;
 mod keeping;
 mod ledger;
 mod message;
@@ -29,6 +32,8 @@ mod stamp;
 pub mod subscription;
 
 pub use crate::{
+    backend::BackendAway,
+    between::Streams,
     extensions::{Options as ExtensionOptions, all as all_extensions, stream_features},
     metrics::{Fate, Metrics},
     service::{Conflict, Parts, Policy, Service},

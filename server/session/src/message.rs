@@ -8,44 +8,50 @@
 //! Nothing here waits where everything that has to be known is in memory. Where it is not, [`Need`] says what to ask for,
 //! and the message is tried again.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Instant};
 
 use smallvec::SmallVec;
-use starling_link::{Envelope, Outcome, Settled, Tracking};
+use starling_link::{Delivery, Envelope, Settled, Tracking};
 use starling_registry::{SessionRecord, Sessions};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError},
-    jid::{BareJid, Jid, bare_str},
+    jid::{Jid, bare_str},
     stanza::{Kind, MessageType, Stanza},
 };
 use tracing::warn;
 
 use crate::{
-    Fate, Service, Session, Step,
+    BackendAway, Fate, Session, Step,
     copies::{self, Direction, Facts, Keep, Original, Recipient},
     deliver::{Decision, Recipients, decide},
-    keeping::{Kept, KeptChange, settling},
-    ledger::Journaled,
+    ledger::{Journaled, PAUSE},
     offline::Admission,
     privacy::{self, Check},
     stamp,
 };
 
-/// What has to be known before a message can be delivered.
+/// What has to be known, or to have happened, before a message can be delivered.
 enum Need {
-    /// The privacy lists of these accounts.
-    Lists(Vec<BareJid>),
+    /// What the privacy lists of both say.
+    Lists,
     /// The sessions of the recipient.
     Sessions,
+    /// The sender's own sessions.
+    Own,
     /// Whether the recipient exists, and how many messages wait for it.
     Account,
+    /// An earlier message for it comes back from where its session was before, or stays there.
+    Order,
 }
 
 /// What was asked for on behalf of one message.
 #[derive(Default)]
 struct Known {
+    check: Option<Check>,
     sessions: Option<Sessions>,
+    own: Option<Sessions>,
     exists: Option<bool>,
+    in_order: bool,
 }
 
 impl Session {
@@ -63,7 +69,9 @@ impl Session {
     async fn message_later(&mut self, stanza: Stanza<'_>, mut need: Need, out: &mut Vec<u8>) {
         let mut known = Known::default();
         let fate = loop {
-            if let Err(error) = self.find_out(&stanza, need, &mut known).await {
+            if let Need::Order = need {
+                self.wait_for_order(&stanza, &mut known, out).await;
+            } else if let Err(error) = self.find_out(&stanza, need, &mut known).await {
                 warn!(%error, "Nothing known of a recipient.");
                 let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
                 break self.refuse(&stanza, error, out);
@@ -79,7 +87,12 @@ impl Session {
     async fn find_out(&self, stanza: &Stanza<'_>, need: Need, known: &mut Known) -> Result<(), BackendAway> {
         let account = || stanza.to.as_ref().map_or_else(|| self.full.to_bare(), Jid::to_bare);
         match need {
-            Need::Lists(accounts) => privacy::prepare(&self.service, &accounts).await?,
+            Need::Lists => {
+                let to = stanza.to.clone().unwrap_or_else(|| Jid::from(account()));
+                known.check = Some(privacy::checked(&self.service, &self.full, &to, stanza.kind).await?);
+            }
+            Need::Order => {}
+            Need::Own => known.own = Some(self.service.registry().sessions(&self.full.to_bare()).await?),
             Need::Sessions => known.sessions = Some(self.service.registry().sessions(&account()).await?),
             Need::Account => {
                 let account = account();
@@ -96,6 +109,32 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until earlier messages for the same account are where they stay. Not for ever: order is then a lesser promise
+    /// than an answer.
+    async fn wait_for_order(&mut self, stanza: &Stanza<'_>, known: &mut Known, out: &mut Vec<u8>) {
+        let account = stanza.to.as_ref().map_or(&*self.account, bare_str).to_owned();
+        let until = Instant::now() + PAUSE;
+        loop {
+            let now = Instant::now();
+            while self.tend(now, out) {}
+            if now >= until || !self.ledger.has_astray(&account, |_| false) {
+                break;
+            }
+            let deadline = self.ledger.deadline(now).map_or(until, |deadline| deadline.min(until));
+            let mut first = true;
+            let woken = poll_fn(|cx| {
+                self.register(cx.waker());
+                // What happened before the waker was there has woken nobody.
+                let is_changed = !self.is_tended() || !std::mem::take(&mut first);
+                if is_changed { Poll::Ready(()) } else { Poll::Pending }
+            });
+            tokio::time::timeout_at(deadline.into(), woken).await.ok();
+        }
+        known.in_order = true;
+        // They may have changed since.
+        known.sessions = None;
+    }
+
     fn try_message(&mut self, stanza: &Stanza<'_>, known: &Known, out: &mut Vec<u8>) -> Result<Fate, Need> {
         let Kind::Message(kind) = stanza.kind else { return Ok(Fate::DroppedNobodyWaits) };
         let service = Arc::clone(&self.service);
@@ -106,12 +145,12 @@ impl Session {
         if account != own
             && let Some(to) = &stanza.to
         {
-            match privacy::check(&service, &self.full, to, stanza.kind) {
+            match known.check.clone().unwrap_or_else(|| privacy::check(&service, &self.full, to, stanza.kind)) {
                 Check::Allow => {}
                 Check::Each { stored } => lists = Lists { each: true, stored },
                 Check::DenyOut { blocked } => return Ok(self.deny_out(stanza, blocked, out)),
                 Check::DenyIn => return Ok(self.refuse(stanza, Condition::ServiceUnavailable.into(), out)),
-                Check::Load(accounts) => return Err(Need::Lists(accounts)),
+                Check::Load(_) => return Err(Need::Lists),
             }
         }
         let cached = known.sessions.clone().or_else(|| service.registry().cached(account));
@@ -145,9 +184,19 @@ impl Session {
         };
         let keep = facts.keep();
         let lets_in = |record: &&SessionRecord| {
-            original.went_to(record) && (!lists.each || privacy::takes(&service, &record.full, &self.full, stanza.kind))
+            original.went_to(record) && (!lists.each || privacy::takes(&service, record, &self.full, stanza.kind))
         };
         let targets: SmallVec<[&SessionRecord; 4]> = targets.iter().filter(lets_in).collect();
+        let goes_to = |instance| targets.iter().any(|record| record.instance == instance);
+        if (keep.archive || keep.offline) && !known.in_order && self.ledger.has_astray(account, goes_to) {
+            return Err(Need::Order);
+        }
+        let own_sessions = match (account == own, facts.is_copied(Direction::Sent)) {
+            (true, _) => Some(sessions.clone()),
+            (false, false) => Some(Sessions::default()),
+            (false, true) => known.own.clone().or_else(|| service.registry().cached(own)),
+        };
+        let Some(own_sessions) = own_sessions else { return Err(Need::Own) };
         if targets.is_empty() {
             if !lists.stored {
                 return Ok(self.refuse(stanza, Condition::ServiceUnavailable.into(), out));
@@ -164,7 +213,7 @@ impl Session {
         let (envelope, fate) = self.send_message(stanza, account, keep, targets.iter().copied(), out);
         if let Some(envelope) = envelope {
             let original = if fate == Fate::Delivered { original } else { Original::Nobody };
-            self.copy(stanza, &facts, &envelope, &sessions, (original, lists.each));
+            self.copy(stanza, &facts, &envelope, (&own_sessions, &sessions), (original, lists.each));
         }
         Ok(fate)
     }
@@ -211,40 +260,33 @@ impl Session {
         let archived = keep.archive && service.archives();
         if !archived && !keep.offline {
             let envelope = self.envelope(stanza);
-            let fate = self.send_to(targets.map(|record| &record.full), stanza, &envelope, out);
+            let fate = self.send_to(targets, stanza, &envelope, out);
             return ((fate == Fate::Delivered).then_some(envelope), fate);
         }
         let envelope = self.kept_envelope(stanza, account, archived);
         let Some(tracking) = &envelope.tracking else { return (None, Fate::DroppedNobodyWaits) };
-        let follows_diverted = self.ledger.has_diverted(account);
-        let (mut full, mut meant_for_sessions) = (follows_diverted, false);
-        for target in targets {
-            meant_for_sessions = true;
-            if !follows_diverted {
-                tracking.hold();
-                let outcome = service.link().send(target.full.as_str(), &envelope);
-                full |= outcome == Outcome::Full;
-                if outcome != Outcome::Queued {
-                    tracking.release();
-                }
-            }
-        }
+        let mut targets = targets.peekable();
+        let meant_for_sessions = targets.peek().is_some();
+        let delivery = if self.ledger.has_diverted(account) {
+            Delivery { queued: 0, full: true }
+        } else {
+            service.link().deliver(&mut targets, &envelope)
+        };
         let returned = tracking.release() == Settled::Returned;
-        if returned && !keep.offline {
+        if returned && !keep.offline && !tracking.is_journaled() {
             // It was for sessions alone, and they are gone, or do not keep up.
-            let error = if full { too_much() } else { Condition::ServiceUnavailable.into() };
+            let error = if delivery.full { too_much() } else { Condition::ServiceUnavailable.into() };
             return (None, self.refuse(stanza, error, out));
         }
         if returned && meant_for_sessions && !service.waiting().admit_unasked(account) {
             return (None, self.refuse(stanza, too_much(), out));
         }
-        let journaled = if archived || returned {
-            match service.keep(Kept { envelope: Arc::clone(&envelope), change: KeptChange::Entered { sent: true } }) {
-                Ok(()) => Journaled::Yes,
-                Err(_) => Journaled::Refused,
-            }
+        let journaled = if returned || archived && tracking.is_answered() {
+            service.write(&envelope)
+        } else if !tracking.is_answered() && service.is_journal_full() {
+            Journaled::Refused
         } else {
-            Journaled::IfUnacknowledged
+            Journaled::Later
         };
         self.ledger.hold(Arc::clone(&envelope), journaled, returned, Instant::now());
         (Some(envelope), if returned { Fate::Stored } else { Fate::Delivered })
@@ -256,7 +298,8 @@ impl Session {
         let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + account.len() + 140);
         let is_ours = |domain: &str| self.service.serves(domain);
         stamp::stamp_message(raw, self.full.as_str(), self.lang.as_deref(), Some((account, id)), is_ours, &mut bytes);
-        let tracking = Tracking::new(id.0, archived, Arc::clone(self.ledger.entry()));
+        let mut tracking = Tracking::new(id.0, archived, Arc::clone(self.ledger.entry()));
+        tracking.origin = self.origin;
         let from = Jid::from(self.full.clone());
         Arc::new(Envelope::kept(stanza.to.clone(), from, stanza.kind, bytes, tracking))
     }
@@ -267,24 +310,20 @@ impl Session {
         stanza: &Stanza<'_>,
         facts: &Facts,
         envelope: &Envelope,
-        sessions: &Sessions,
+        (own_sessions, sessions): (&Sessions, &Sessions),
         (original, each): (Original, bool),
     ) {
         let Kind::Message(kind) = stanza.kind else { return };
         let own = &*self.account;
         let account = stanza.to.as_ref().map_or(own, bare_str);
         let theirs = if account == own { Recipient::Same } else { Recipient::Account(sessions) };
-        // What is not known here without asking gets no copy; the registry of a process knows its own sessions.
-        let own_sessions = self.service.registry().cached(own).unwrap_or_default();
         let mut copied = false;
-        for copy in copies::targets(facts, Some(self.id), &own_sessions, theirs, original) {
+        for copy in copies::targets(facts, Some(self.id), own_sessions, theirs, original) {
             let to = copy.record.full.as_str();
             let of = match copy.direction {
                 Direction::Sent => own,
                 // A session's own list holds for copies as for the message itself.
-                Direction::Received
-                    if each && !privacy::takes(&self.service, &copy.record.full, &self.full, stanza.kind) =>
-                {
+                Direction::Received if each && !privacy::takes(&self.service, copy.record, &self.full, stanza.kind) => {
                     continue;
                 }
                 Direction::Received => account,
@@ -292,7 +331,7 @@ impl Session {
             let bytes = copies::carbon(copy.direction, of, to, kind, &envelope.stanza);
             let Ok(from) = starling_xmpp::jid::parse(of) else { continue };
             let target = Some(Jid::from(copy.record.full.clone()));
-            self.service.link().send(to, &Arc::new(Envelope::new(target, from, stanza.kind, bytes)));
+            self.service.send(copy.record, &Arc::new(Envelope::new(target, from, stanza.kind, bytes)));
             copied = true;
         }
         if copied && let (Some(to), Some(id)) = (&stanza.to, &stanza.id) {
@@ -320,42 +359,4 @@ enum Wait {
 
 fn too_much() -> StanzaError {
     StanzaError::new(Condition::ResourceConstraint).with_kind(ErrorType::Wait)
-}
-
-/// Something that a message needs to be known of is not to be had now.
-#[derive(Debug, thiserror::Error)]
-enum BackendAway {
-    #[error(transparent)]
-    Registry(#[from] starling_registry::Error),
-    #[error(transparent)]
-    Store(#[from] starling_store::Error),
-}
-
-/// What holders of envelopes say, and where it goes.
-impl Service {
-    /// A client has it: it acknowledged it (XEP-0198), or, if it does not do that, its socket took it.
-    pub fn acknowledged(&self, envelope: &Arc<Envelope>) {
-        if let Some(tracking) = &envelope.tracking {
-            self.settle(envelope, tracking.acknowledge());
-        }
-    }
-
-    /// A session that held it has ended, and its client did not say that it has it. A message that is kept goes to the
-    /// store, if nobody else holds it; who asked something is told that nobody answers.
-    pub fn returned(&self, envelope: &Arc<Envelope>) {
-        match &envelope.tracking {
-            Some(tracking) => self.settle(envelope, tracking.release()),
-            None => self.bounce(envelope),
-        }
-    }
-
-    fn settle(&self, envelope: &Arc<Envelope>, settled: Settled) {
-        if let Some(change) = settling(settled) {
-            let kept = Kept { envelope: Arc::clone(envelope), change };
-            if self.keep(kept).is_err() {
-                // Only what may fail is refused, and this may not.
-                warn!("A message's row was not settled.");
-            }
-        }
-    }
 }

@@ -24,7 +24,7 @@ use starling_registry::{SessionRecord, Sessions};
 use starling_store::rosters::{RosterItem, Subscription};
 use starling_xmpp::{
     error::Condition,
-    jid::{Jid, bare_str},
+    jid::{BareJid, Jid, bare_str},
     stanza::{Kind, PresenceType, Stanza},
 };
 use tracing::warn;
@@ -96,7 +96,7 @@ struct Passage {
 
 impl Passage {
     fn lets(self, service: &Service, record: &SessionRecord, from: &Jid, kind: Kind) -> bool {
-        !self.each || privacy::takes(service, &record.full, from, kind)
+        !self.each || privacy::takes(service, record, from, kind)
     }
 }
 
@@ -171,16 +171,12 @@ async fn tell(service: &Service, to: &Jid, envelope: &Arc<Envelope>) -> Option<O
             record.full.as_str() == to.as_str()
         } else {
             record.priority.is_some()
-                && (bare_str(from) == bare_str(to) || privacy::takes(service, &record.full, from, envelope.kind))
+                && (bare_str(from) == bare_str(to) || privacy::takes(service, record, from, envelope.kind))
         }
     };
-    sessions.iter().filter(named).map(|record| service.link().send(record.full.as_str(), envelope)).fold(
-        None,
-        |all, one| match (all, one) {
-            (Some(Outcome::Queued), _) | (_, Outcome::Queued) => Some(Outcome::Queued),
-            (_, one) => Some(one),
-        },
-    )
+    let mut concerned = sessions.iter().filter(named).peekable();
+    concerned.peek()?;
+    Some(service.link().deliver(&mut concerned, envelope).outcome())
 }
 
 /// The sessions of the account that `jid` is of.
@@ -192,4 +188,14 @@ async fn sessions(service: &Service, jid: &Jid) -> Sessions {
             Sessions::default()
         }),
     }
+}
+
+/// The same with their presence.
+async fn shown(service: &Service, account: &BareJid) -> Sessions {
+    let found = service.registry().with_presence(std::slice::from_ref(account)).await;
+    let mut found = found.unwrap_or_else(|error| {
+        warn!(%account, %error, "No look-up of an account's presence.");
+        Vec::new()
+    });
+    found.pop().unwrap_or_default()
 }

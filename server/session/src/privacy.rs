@@ -4,7 +4,7 @@
 //!  entry session ── check(sender, recipient, kind) ──► Allow · Each · DenyOut · DenyIn      two reads, nobody waits
 //!                          │                    └────► Load: not known yet ──► checked().await
 //!                          ▼
-//!   Cache: account ─► lists, or that there are none        active: full JID ─► list        (this process)
+//!   Cache: account ─► lists, or that there are none        active lists: in the sessions' records (registry)
 //!                          ▲
 //!        change() ─────────┘ one document per account in the store ◄── containers: blocking, privacy_lists
 //! ```
@@ -31,11 +31,12 @@ mod retell;
 mod tests;
 mod wire;
 
-use starling_registry::SessionId;
-use starling_store::Error;
+use std::sync::Arc;
+
+use starling_registry::{SessionRecord, Sessions};
 use starling_xml::RawElement;
 use starling_xmpp::{
-    jid::{BareJid, FullJid, Jid, bare_str},
+    jid::{BareJid, Jid, bare_str},
     ns,
     stanza::{Kind, write_reply_header},
 };
@@ -49,7 +50,7 @@ pub(crate) use self::{
     retell::{Applied, retell},
     wire::{blocked_element, list_element, named, read_list},
 };
-use crate::Service;
+use crate::{BackendAway, Service};
 
 /// XEP-0191.
 pub const BLOCKING: &str = "urn:xmpp:blocking";
@@ -86,13 +87,20 @@ pub enum Check {
 #[must_use]
 pub fn check(service: &Service, sender: &Jid, recipient: &Jid, kind: Kind) -> Check {
     let mut missing = Vec::new();
-    let check = decide(service, sender, recipient, kind, |address| match service.privacy().cached(bare_str(address)) {
-        Known::Unknown => {
+    let check = decide(service, sender, recipient, kind, |address| {
+        let known = match service.privacy().cached(bare_str(address)) {
+            Known::Nothing => return None,
+            Known::Unknown => None,
+            // Whose sessions may have active lists is asked of the registry.
+            Known::Held(held) if !held.lists.lists.is_empty() => {
+                service.registry().cached(bare_str(address)).map(|sessions| Party { held, sessions })
+            }
+            Known::Held(held) => Some(Party { held, sessions: Sessions::default() }),
+        };
+        if known.is_none() {
             missing.push(address.to_bare());
-            None
         }
-        Known::Nothing => None,
-        Known::Held(held) => Some(held),
+        known
     });
     match check {
         // What is known may be enough to say no.
@@ -102,57 +110,76 @@ pub fn check(service: &Service, sender: &Jid, recipient: &Jid, kind: Kind) -> Ch
     }
 }
 
-/// The same, with what is not known read from the store. Never [`Check::Load`].
+/// The same, with what is not known read from the store and the registry. Never [`Check::Load`].
 ///
 /// # Errors
-/// If the store cannot be read: the stanza must not pass then, since it may be blocked.
-pub async fn checked(service: &Service, sender: &Jid, recipient: &Jid, kind: Kind) -> Result<Check, Error> {
+/// If one of them cannot be read: the stanza must not pass then, since it may be blocked.
+pub async fn checked(service: &Service, sender: &Jid, recipient: &Jid, kind: Kind) -> Result<Check, BackendAway> {
     let mut known = Vec::with_capacity(2);
     for address in [sender, recipient] {
-        if concerns(service, address) {
-            known.push((bare_str(address), service.privacy().get(service.store(), &address.to_bare()).await?));
+        if !concerns(service, address) {
+            continue;
+        }
+        let account = address.to_bare();
+        if let Some(held) = service.privacy().get(service.store(), &account).await? {
+            let sessions = match service.registry().cached(account.as_str()) {
+                _ if held.lists.lists.is_empty() => Sessions::default(),
+                Some(sessions) => sessions,
+                None => service.registry().sessions(&account).await?,
+            };
+            known.push((bare_str(address), Party { held, sessions }));
         }
     }
     Ok(decide(service, sender, recipient, kind, |address| {
         let account = bare_str(address);
-        known.iter().find(|(name, _)| *name == account).and_then(|(_, held)| held.clone())
+        known.iter().find(|(name, _)| *name == account).map(|(_, party)| party.clone())
     }))
 }
 
-/// Reads the lists of these accounts, so that [`check`] finds them.
-///
-/// # Errors
-/// If the store cannot be read.
-pub async fn prepare(service: &Service, accounts: &[BareJid]) -> Result<(), Error> {
-    for account in accounts {
-        service.privacy().get(service.store(), account).await?;
-    }
-    Ok(())
+/// What there is to know of one of the two.
+#[derive(Clone)]
+struct Party {
+    held: Arc<Held>,
+    /// Its sessions, where they may have active lists.
+    sessions: Sessions,
 }
 
-/// After [`Check::Each`]: whether the session at `target` takes a stanza of this kind from `sender`. `false` also if the
+impl Party {
+    fn active(&self, full: &str) -> Option<&str> {
+        self.sessions.iter().find(|record| record.full.as_str() == full)?.active_list.as_deref()
+    }
+}
+
+/// After [`Check::Each`]: whether the session of `record` takes a stanza of this kind from `sender`. `false` also if the
 /// account's lists are no longer known, which the cache's bound makes rare.
 #[must_use]
-pub fn takes(service: &Service, target: &FullJid, sender: &Jid, kind: Kind) -> bool {
-    match service.privacy().cached(bare_str(target)) {
+pub fn takes(service: &Service, record: &SessionRecord, sender: &Jid, kind: Kind) -> bool {
+    match service.privacy().cached(bare_str(&record.full)) {
         Known::Unknown => false,
         Known::Nothing => true,
-        Known::Held(held) => {
-            let active = service.privacy().active(target.as_str());
-            held.verdict(active.as_deref(), Direction::In, kind, sender) == Verdict::Allow
-        }
+        Known::Held(held) => held.verdict(record.active_list.as_deref(), Direction::In, kind, sender) == Verdict::Allow,
     }
 }
 
 /// To be called when the roster of an account has changed: its lists may be about groups and subscriptions
-/// (XEP-0016 §2.2 rule 9).
-pub fn forget(service: &Service, account: &str) {
-    service.privacy().forget(account);
+/// (XEP-0016 §2.2 rule 9), also where others remember them.
+pub(crate) async fn roster_changed(service: &Service, account: &BareJid) {
+    if service.registry().are_shared() {
+        match service.privacy().get(service.store(), account).await {
+            Ok(Some(held)) if held.lists.ask_roster() => service.forget_everywhere(account.as_str()).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%account, %error, "Privacy lists not read");
+                service.forget_everywhere(account.as_str()).await;
+            }
+        }
+    }
+    forget(service, account.as_str());
 }
 
-/// To be called when a session has ended: its active list goes with it (XEP-0016 §2.2 rule 1).
-pub fn session_ended(service: &Service, full: &FullJid, session: SessionId) {
-    service.privacy().set_active(full, session, None);
+/// The next stanza that asks for the lists of an account has them read.
+pub fn forget(service: &Service, account: &str) {
+    service.privacy().forget(account);
 }
 
 /// Answers a stanza that the sender's own lists hold back: `not-acceptable`, and `<blocked/>` if it was the block list
@@ -195,39 +222,38 @@ fn decide(
     sender: &Jid,
     recipient: &Jid,
     kind: Kind,
-    mut lists: impl FnMut(&Jid) -> Option<std::sync::Arc<Held>>,
+    mut party: impl FnMut(&Jid) -> Option<Party>,
 ) -> Check {
     if bare_str(sender) == bare_str(recipient) || is_server(service, sender) || is_server(service, recipient) {
         return Check::Allow;
     }
     if concerns(service, sender)
-        && let Some(held) = lists(sender)
+        && let Some(party) = party(sender)
     {
-        let active = service.privacy().active(sender.as_str());
-        match held.verdict(active.as_deref(), Direction::Out, kind, recipient) {
+        match party.held.verdict(party.active(sender.as_str()), Direction::Out, kind, recipient) {
             Verdict::Allow => {}
             Verdict::Blocked => return Check::DenyOut { blocked: true },
             Verdict::Denied => return Check::DenyOut { blocked: false },
         }
     }
     if concerns(service, recipient)
-        && let Some(held) = lists(recipient)
+        && let Some(party) = party(recipient)
     {
-        return incoming(service, &held, sender, recipient, kind);
+        return incoming(&party, sender, recipient, kind);
     }
     Check::Allow
 }
 
-fn incoming(service: &Service, held: &Held, sender: &Jid, recipient: &Jid, kind: Kind) -> Check {
-    let privacy = service.privacy();
-    let of = |active: Option<&str>| held.verdict(active, Direction::In, kind, sender);
+fn incoming(party: &Party, sender: &Jid, recipient: &Jid, kind: Kind) -> Check {
+    let of = |active: Option<&str>| party.held.verdict(active, Direction::In, kind, sender);
     if recipient.is_full() {
-        let active = privacy.active(recipient.as_str());
-        return if of(active.as_deref()) == Verdict::Allow { Check::Allow } else { Check::DenyIn };
+        let active = party.active(recipient.as_str());
+        return if of(active) == Verdict::Allow { Check::Allow } else { Check::DenyIn };
     }
+    let has_active = party.sessions.iter().any(|record| record.active_list.is_some());
     match of(None) {
         Verdict::Blocked => Check::DenyIn,
-        default if privacy.has_active(recipient.as_str()) => Check::Each { stored: default == Verdict::Allow },
+        default if has_active => Check::Each { stored: default == Verdict::Allow },
         Verdict::Allow => Check::Allow,
         Verdict::Denied => Check::DenyIn,
     }

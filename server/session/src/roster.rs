@@ -1,7 +1,11 @@
 //! Rosters in memory: what presence asks for at every log-in and change, remembered for the accounts that asked lately;
 //! and how changes are told (RFC 6121 §2.1.6).
+//!
+//! Where an account has sessions at many instances, each tells its own of a change, in the order of the roster's versions:
+//! whoever makes a change says to the others no more than that there is one ([`elsewhere`]).
 
 mod cache;
+mod elsewhere;
 mod turns;
 
 use std::sync::Arc;
@@ -20,7 +24,7 @@ use starling_xmpp::{
 use tokio::sync::MutexGuard;
 use tracing::{debug, warn};
 
-use self::{cache::Cache, turns::Turns};
+use self::{cache::Cache, elsewhere::Told, turns::Turns};
 use crate::Service;
 
 /// Items that a roster may have, with those of contacts that ask and have no answer; one more is refused with
@@ -33,6 +37,7 @@ pub(crate) struct Rosters {
     cache: Cache,
     changing: Turns,
     showing: Turns,
+    told: Told,
 }
 
 impl Rosters {
@@ -68,7 +73,9 @@ impl Service {
             Err(epoch) => epoch,
         };
         let roster = Arc::new(self.store().roster(account).await?);
-        self.rosters().cache.remember(account.as_str(), &roster, epoch);
+        if self.hears_of_changes(account) {
+            self.rosters().cache.remember(account.as_str(), &roster, epoch);
+        }
         Ok(roster)
     }
 
@@ -96,14 +103,17 @@ impl Service {
         self.rosters().cache.forget(account.as_str());
         let changed = changed?;
         if let ItemChanged::Changed { version, before, after } = &changed {
-            crate::privacy::forget(self, account.as_str());
+            crate::privacy::roster_changed(self, account).await;
             let sessions = self.registry().sessions(account).await.unwrap_or_else(|error| {
                 warn!(%account, %error, "A change of the roster is not told: no sessions.");
                 Sessions::default()
             });
             deliver(before.as_ref(), &sessions);
             let shown = |item: &Option<RosterItem>| item.clone().filter(|item| item.listed).map(visible);
-            if pushed == Push::Always || shown(before) != shown(after) {
+            let is_pushed = pushed == Push::Always || shown(before) != shown(after);
+            if self.registry().are_shared() {
+                self.tell_each_instance(account, &sessions, *version, is_pushed).await;
+            } else if is_pushed {
                 let item = after.as_ref().filter(|item| item.listed);
                 let id = format!("push-{version}");
                 for record in sessions.iter().filter(|record| record.roster) {
@@ -117,7 +127,7 @@ impl Service {
     /// RFC 6121 §2.1.6. A session that has no room for a push gets no more of them until it asks for its roster again: with
     /// a later version in hand it would never hear of this change.
     async fn push_to(&self, record: &SessionRecord, push: &Arc<Envelope>) {
-        if self.link().send(record.full.as_str(), push) == Outcome::Full {
+        if self.send(record, push) == Outcome::Full {
             debug!(full = %record.full, "No room for a roster push.");
             if let Err(error) = self.registry().update(&record.full, record.id, Update::Roster(false)).await {
                 warn!(full = %record.full, %error, "A session that missed a roster push is sent more of them.");

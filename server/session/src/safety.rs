@@ -5,15 +5,14 @@ use std::{sync::Arc, task::Waker, time::Instant};
 use starling_link::{Envelope, Inbox};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError},
-    jid::{Jid, bare_str},
-    stanza::{IqType, Kind, Stanza},
+    jid::bare_str,
 };
 use tracing::warn;
 
 use crate::{
     Service, Session,
-    keeping::{Kept, KeptChange},
-    ledger::Due,
+    holding::reply,
+    ledger::{Due, Journaled},
     offline,
 };
 
@@ -53,8 +52,7 @@ impl Session {
         match self.ledger.next(now) {
             None => false,
             Some(Due::Journal(envelope)) => {
-                let change = KeptChange::Entered { sent: true };
-                if self.service.keep(Kept { envelope: Arc::clone(&envelope), change }).is_ok() {
+                if self.service.write(&envelope) == Journaled::Yes {
                     self.ledger.journaled(&envelope);
                 }
                 true
@@ -129,30 +127,4 @@ impl Session {
         }
         Ok(envelopes)
     }
-}
-
-impl Service {
-    /// Somebody asked something of a session that has ended without an answer (RFC 6120 §8.2.3): its client may never have
-    /// got it. Nothing else is answered: presence is of no use any more, and messages that are not kept are not missed.
-    pub(crate) fn bounce(&self, envelope: &Envelope) {
-        if !matches!(envelope.kind, Kind::Iq(IqType::Get | IqType::Set)) || !envelope.from.is_full() {
-            return;
-        }
-        let mut answer = Vec::new();
-        if reply(envelope, &Condition::ServiceUnavailable.into(), &mut answer) {
-            let Some(from) = envelope.to.clone() else { return };
-            let kind = Kind::Iq(IqType::Error);
-            let answer = Arc::new(Envelope::new(Some(envelope.from.clone()), from, kind, answer));
-            self.link().send(envelope.from.as_str(), &answer);
-        }
-    }
-}
-
-/// Answers a stanza that was on its way. `false`: nobody waits for an error.
-fn reply(envelope: &Envelope, error: &StanzaError, out: &mut Vec<u8>) -> bool {
-    let limits = starling_xml::Limits { stanza_bytes: usize::MAX, ..starling_xml::Limits::default() };
-    let text = std::str::from_utf8(&envelope.stanza).unwrap_or_default();
-    let Ok(element) = starling_xml::parse(text, &starling_xml::Scope::client(), limits) else { return false };
-    let Ok(stanza) = Stanza::parse(element.as_raw()) else { return false };
-    error.reply(&stanza.raw, envelope.to.as_ref().map(Jid::as_str), Some(envelope.from.as_str()), out)
 }

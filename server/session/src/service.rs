@@ -1,8 +1,11 @@
 //! What all sessions of a process share, and how a resource is bound.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use starling_link::{Bounds, Inbox, Link};
+use starling_link::{Bounds, Envelope, Inbox, Link, Outcome};
 use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
 use starling_store::{
     Store,
@@ -19,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::{
     Metrics, Session,
+    between::Streams,
     copies::Recent,
     extension::Extensions,
     keeping::{Ids, Keeper, Kept},
@@ -75,6 +79,8 @@ pub struct Service {
     recent: Recent,
     rosters: Rosters,
     privacy: privacy::Cache,
+    /// Set once, by whoever has the streams.
+    streams: OnceLock<Arc<dyn Streams>>,
 }
 
 /// What a [`Service`] stands on.
@@ -124,6 +130,7 @@ impl Service {
             recent: Recent::default(),
             rosters: Rosters::default(),
             privacy: privacy::Cache::default(),
+            streams: OnceLock::new(),
         }
     }
 
@@ -194,9 +201,31 @@ impl Service {
         self.ids.next()
     }
 
+    /// Whether the journal takes nothing that may fail.
+    pub(crate) fn is_journal_full(&self) -> bool {
+        self.journal.is_full()
+    }
+
     /// Hands a change to the journal. `Err`: it is full; only what may fail is refused.
     pub(crate) fn keep(&self, kept: Kept) -> Result<(), Kept> {
         self.journal.push(kept)
+    }
+
+    /// Whoever has the streams of this process: to be called once.
+    pub fn set_streams(&self, streams: Arc<dyn Streams>) {
+        self.streams.set(streams).ok();
+    }
+
+    pub(crate) fn streams(&self) -> Option<&Arc<dyn Streams>> {
+        self.streams.get()
+    }
+
+    /// Forgets what is remembered of an account.
+    pub(crate) fn forget(&self, account: &str) {
+        privacy::forget(self, account);
+        if let Ok(account) = BareJid::new(account) {
+            self.forget_roster(&account);
+        }
     }
 
     /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for
@@ -217,6 +246,17 @@ impl Service {
     #[must_use]
     pub fn link(&self) -> &dyn Link {
         &*self.link
+    }
+
+    /// This run of this process.
+    #[must_use]
+    pub const fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Hands a stanza to one session, wherever it is.
+    pub(crate) fn send(&self, to: &SessionRecord, envelope: &Arc<Envelope>) -> Outcome {
+        self.link.deliver(&mut std::iter::once(to), envelope).outcome()
     }
 
     /// Binds a resource of an authenticated account (RFC 6120 §7). Without a wish, or where the wish is taken and the
@@ -269,8 +309,9 @@ impl Service {
         if let Some(replaced) = replaced {
             debug!(%full, "Session replaced by a newer one.");
             self.metrics.replaced.inc();
-            self.link.close(&replaced.full, replaced.id, StreamCondition::Conflict.into());
+            self.link.close(&replaced, StreamCondition::Conflict.into());
         }
+        self.roster_begins(&full.to_bare(), None);
         let inbox = self.link.attach(&full, id, self.policy.queue);
         self.metrics.bound.inc();
         self.metrics.sessions.inc();

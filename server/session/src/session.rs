@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use minidom::Element;
-use starling_link::{Envelope, Outcome};
+use starling_link::{Envelope, Origin, Outcome};
 use starling_registry::{SessionId, SessionRecord, Sessions};
 use starling_xml::{RawElement, Writer};
 use starling_xmpp::{
@@ -39,6 +39,8 @@ pub struct Session {
     pub(crate) directed: Vec<Jid>,
     /// What it sent and what of it is safe.
     pub(crate) ledger: Ledger,
+    /// What the stanza that is being handled is in the client's stream, if that can be resumed elsewhere.
+    pub(crate) origin: Option<Origin>,
     addresses: AddressCache,
 }
 
@@ -74,6 +76,7 @@ impl Session {
             priority: None,
             directed: Vec::new(),
             ledger: Ledger::default(),
+            origin: None,
             addresses: AddressCache::default(),
         }
     }
@@ -92,6 +95,11 @@ impl Session {
     /// Sets the language of the client's stream (RFC 6120 §4.7.4).
     pub fn set_lang(&mut self, lang: Option<String>) {
         self.lang = lang.map(String::into_boxed_str);
+    }
+
+    /// Says what the next stanza is in the client's stream, if that can be resumed elsewhere.
+    pub const fn set_origin(&mut self, origin: Option<Origin>) {
+        self.origin = origin;
     }
 
     /// Takes what the client sent after it bound its resource. Answers to the client itself are appended to `out`, in
@@ -162,7 +170,7 @@ impl Session {
                     self.service.extensions().presence(&self.seen(&stanza));
                     if presence == PresenceType::Available && !self.takes_messages() {
                         // Kept messages go to the store from now on, until those that wait there have been fetched.
-                        self.service.link().poke(&self.full, self.id);
+                        self.poke();
                     }
                 }
                 let to = stanza.to.is_some();
@@ -226,19 +234,26 @@ impl Session {
             Check::DenyIn => self.deny_in(&stanza, out),
             Check::Load(accounts) => {
                 return Step::Wait(Box::pin(async move {
-                    match privacy::prepare(&self.service, &accounts).await {
-                        Ok(()) => {
-                            if let Step::Wait(more) = self.to_account(stanza, out) {
+                    let checked = match &stanza.to {
+                        Some(to) => privacy::checked(&self.service, &self.full, to, stanza.kind).await,
+                        None => Ok(Check::Allow),
+                    };
+                    let fate = match checked {
+                        Ok(Check::DenyOut { blocked }) => self.deny_out(&stanza, blocked, out),
+                        Ok(Check::DenyIn) => self.deny_in(&stanza, out),
+                        Ok(Check::Allow | Check::Each { .. } | Check::Load(_)) => {
+                            if let Step::Wait(more) = self.to_allowed(stanza, out) {
                                 more.await;
                             }
+                            return;
                         }
                         Err(error) => {
-                            warn!(%error, "No privacy lists.");
+                            warn!(?accounts, %error, "No privacy lists.");
                             let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
-                            let fate = self.refuse(&stanza, error, out);
-                            self.service.metrics().ended(Some(stanza.kind), fate);
+                            self.refuse(&stanza, error, out)
                         }
-                    }
+                    };
+                    self.service.metrics().ended(Some(stanza.kind), fate);
                 }));
             }
         };
@@ -260,7 +275,8 @@ impl Session {
         let envelope = self.envelope(&stanza);
         if is_full {
             let target = stanza.to.as_ref().map_or("", Jid::as_str);
-            match self.service.link().send(target, &envelope) {
+            // Most are here, and then nobody is asked where.
+            match self.service.link().send_here(target, &envelope) {
                 Outcome::Queued => {
                     self.service.metrics().ended(Some(stanza.kind), Fate::Delivered);
                     return Step::Done;
@@ -303,21 +319,24 @@ impl Session {
         is_full: bool,
         out: &'s mut Vec<u8>,
     ) -> Step<'s> {
+        let named = stanza.to.as_ref().filter(|_| is_full);
+        let named = named.and_then(|to| sessions.iter().find(|record| record.full.as_str() == to.as_str()));
         let takers = sessions.iter().any(SessionRecord::takes_messages);
-        let recipients = match (is_full, takers) {
-            (true, takers) => Recipients::FullNoMatch { takers },
-            (false, true) => Recipients::BareTakers,
-            (false, false) => Recipients::BareNone,
+        let recipients = match (is_full, named, takers) {
+            (true, Some(_), _) => Recipients::FullMatch,
+            (true, None, takers) => Recipients::FullNoMatch { takers },
+            (false, _, true) => Recipients::BareTakers,
+            (false, _, false) => Recipients::BareNone,
         };
         let fate = match decide(recipients, stanza.kind) {
-            // A full JID that is bound was served before the look-up.
-            Decision::ToResource | Decision::ToTakers | Decision::Store => {
+            Decision::ToResource => self.send_to(named.into_iter(), &stanza, &envelope, out),
+            Decision::ToTakers | Decision::Store => {
                 let targets = sessions.iter().filter(|record| record.takes_messages());
-                self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
+                self.send_to(targets, &stanza, &envelope, out)
             }
             Decision::ToAvailable => {
                 let targets = sessions.iter().filter(|record| record.priority.is_some());
-                self.send_to(targets.map(|record| &record.full), &stanza, &envelope, out)
+                self.send_to(targets, &stanza, &envelope, out)
             }
             Decision::OnBehalf => return self.ask(stanza, Scope::OtherAccount, out),
             Decision::Refuse(condition) => self.refuse(&stanza, condition.into(), out),
@@ -330,25 +349,17 @@ impl Session {
     /// One envelope to many resources. It is delivered when one of them takes it.
     pub(crate) fn send_to<'t>(
         &self,
-        targets: impl Iterator<Item = &'t FullJid>,
+        mut targets: impl Iterator<Item = &'t SessionRecord>,
         stanza: &Stanza<'_>,
         envelope: &Arc<Envelope>,
         out: &mut Vec<u8>,
     ) -> Fate {
-        let (mut queued, mut full) = (false, false);
-        for target in targets {
-            match self.service.link().send(target.as_str(), envelope) {
-                Outcome::Queued => queued = true,
-                Outcome::Full => full = true,
-                Outcome::NoSession => {}
-            }
-        }
-        match (queued, full, stanza.kind) {
-            (true, ..) => Fate::Delivered,
-            (false, true, _) => self.full_queue(stanza, out),
-            (false, false, Kind::Presence(_) | Kind::Message(MessageType::Headline)) => Fate::DroppedUnattended,
+        match (self.service.link().deliver(&mut targets, envelope).outcome(), stanza.kind) {
+            (Outcome::Queued, _) => Fate::Delivered,
+            (Outcome::Full, _) => self.full_queue(stanza, out),
+            (Outcome::NoSession, Kind::Presence(_) | Kind::Message(MessageType::Headline)) => Fate::DroppedUnattended,
             // They went between the look-up and now.
-            (false, false, _) => self.refuse(stanza, Condition::ServiceUnavailable.into(), out),
+            (Outcome::NoSession, _) => self.refuse(stanza, Condition::ServiceUnavailable.into(), out),
         }
     }
 
@@ -416,6 +427,16 @@ impl Session {
         }
     }
 
+    /// Says that messages for the account may wait in the store.
+    fn poke(&self) {
+        self.service.link().poke(&self.record());
+    }
+
+    /// The session's record, as far as it says where it is.
+    fn record(&self) -> SessionRecord {
+        SessionRecord::new(self.full.clone(), self.id, self.service.instance())
+    }
+
     /// Ends the way to the session: from here on its senders are told that nobody is there.
     pub fn detach(&self) {
         self.service.link().detach(&self.full, self.id);
@@ -430,6 +451,7 @@ impl Session {
             Ok(_) => {}
             Err(error) => warn!(full = %self.full, %error, "Resource not given up; its lease will end."),
         }
+        self.service.roster_ends(&self.full.to_bare());
         let Self { service, full, id, .. } = &self;
         let ended = Ended { full, session: *id, was_available, service };
         service.extensions().session_ended(&ended).await;

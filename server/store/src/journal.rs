@@ -125,6 +125,12 @@ struct Queued<R> {
     since: Instant,
 }
 
+impl<R> Queue<R> {
+    fn is_full(&self, config: &JournalConfig) -> bool {
+        self.records.len() >= config.queue_records || self.bytes >= config.queue_bytes
+    }
+}
+
 impl<R: Record> Journal<R> {
     /// Starts the writer, which ends when everything is written after [`Journal::close`].
     pub fn start(
@@ -156,8 +162,7 @@ impl<R: Record> Journal<R> {
     pub fn push(&self, record: R) -> Result<(), R> {
         let shared = &*self.0;
         let mut queue = shared.lock();
-        let full = queue.records.len() >= shared.config.queue_records || queue.bytes >= shared.config.queue_bytes;
-        if queue.closed.is_some() || (full && record.may_fail()) {
+        if queue.closed.is_some() || (queue.is_full(&shared.config) && record.may_fail()) {
             return Err(record);
         }
         let (number, bytes) = (queue.pushed, record.bytes());
@@ -171,6 +176,12 @@ impl<R: Record> Journal<R> {
             shared.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether a record that may fail would be refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.lock().is_full(&self.0.config)
     }
 
     /// Waits until all that was pushed before is written or given up.

@@ -15,7 +15,7 @@ use super::pushes::push;
 use crate::{
     Service,
     extension::{Answer, Extension, Request, Scope, Standard, Verdict},
-    privacy::{self, Applied, BLOCKING, Known},
+    privacy::{self, Applied, BLOCKING},
 };
 
 /// Addresses that one account may block; one more is refused with `resource-constraint`.
@@ -100,12 +100,12 @@ async fn get(service: &Arc<Service>, full: &FullJid, session: SessionId) -> Answ
         warn!(%full, %error, "Block list not handed out.");
         return Err(away);
     }
-    privacy::prepare(service, std::slice::from_ref(&account)).await.map_err(|error| {
+    let held = service.privacy().get(service.store(), &account).await.map_err(|error| {
         warn!(%full, %error, "Block list not read.");
         away.clone()
     })?;
     let mut list = Element::bare("blocklist", BLOCKING);
-    if let Known::Held(held) = service.privacy().cached(account.as_str()) {
+    if let Some(held) = held {
         for address in &held.lists.blocked {
             list.append_child(privacy::blocked_element(address));
         }
@@ -142,7 +142,7 @@ async fn set(service: &Arc<Service>, account: &BareJid, command: Command) -> Ans
     if let Some(after) = changed.after {
         let before = changed.before;
         privacy::retell(service, account, |record: &SessionRecord| {
-            let active = service.privacy().active(record.full.as_str());
+            let active = record.active_list.clone();
             Some((
                 Applied { held: Arc::clone(&before), active: active.clone() },
                 Applied { held: Arc::clone(&after), active },

@@ -111,7 +111,8 @@ impl Caps {
                 out.extend_from_slice(b"'/>");
             });
             let envelope = Envelope::new(Some(to.clone().into()), from, Kind::Iq(IqType::Get), stanza);
-            if service.link().send(to.as_str(), &Arc::new(envelope)) != Outcome::Queued {
+            // It is a session of this process that announced it.
+            if service.link().send_here(to.as_str(), &Arc::new(envelope)) != Outcome::Queued {
                 next = self.cache().not_sent(id, Instant::now(), new_id);
             }
         }

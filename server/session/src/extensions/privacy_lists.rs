@@ -1,9 +1,9 @@
 //! XEP-0016: Privacy Lists. What lists do to stanzas is in `crate::privacy`.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use minidom::Element;
-use starling_registry::{SessionId, SessionRecord, Sessions};
+use starling_registry::{SessionId, SessionRecord, Sessions, Update};
 use starling_xmpp::{
     error::{Condition, ErrorType, StanzaError},
     jid::{BareJid, FullJid},
@@ -14,7 +14,7 @@ use tracing::warn;
 use super::pushes::push;
 use crate::{
     Service,
-    extension::{Answer, Ended, Extension, Request, Scope, Standard, Verdict},
+    extension::{Answer, Extension, Request, Scope, Standard, Verdict},
     privacy::{self, Applied, Held, List, PRIVACY, Subject},
 };
 
@@ -93,12 +93,6 @@ impl Extension for PrivacyLists {
             answer
         }))
     }
-
-    fn session_ended(&self, ended: &Ended<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        // §2.2 rule 1: only for the duration of the session.
-        privacy::session_ended(ended.service, ended.full, ended.session);
-        None
-    }
 }
 
 fn command(request: &Request<'_>) -> Result<Command, StanzaError> {
@@ -137,14 +131,25 @@ impl Asker {
         StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait)
     }
 
-    fn active(&self, full: &FullJid) -> Option<Arc<str>> {
-        self.service.privacy().active(full.as_str())
+    /// The session's active list. It is in the session's record, and so ends with the session (§2.2 rule 1).
+    async fn active(&self) -> Result<Option<Arc<str>>, StanzaError> {
+        let registry = self.service.registry();
+        let sessions = match registry.cached(self.account.as_str()) {
+            Some(sessions) => sessions,
+            None => registry.sessions(&self.account).await.map_err(|error| self.away(&error))?,
+        };
+        Ok(sessions.iter().find(|record| record.id == self.session).and_then(|record| record.active_list.clone()))
+    }
+
+    async fn set_active(&self, name: Option<Arc<str>>) -> Result<(), StanzaError> {
+        let update = self.service.registry().update(&self.full, self.session, Update::ActiveList(name)).await;
+        update.map(drop).map_err(|error| self.away(&error))
     }
 
     async fn names(&self) -> Answer {
         let held = self.held().await?;
         let mut query = Element::bare("query", PRIVACY);
-        if let Some(active) = self.active(&self.full) {
+        if let Some(active) = self.active().await? {
             query.append_child(privacy::named("active", &active));
         }
         if let Some(default) = &held.lists.default {
@@ -170,9 +175,10 @@ impl Asker {
         if name.as_deref().is_some_and(|name| held.lists.list(name).is_none()) {
             return Err(Condition::ItemNotFound.into());
         }
-        let before = Applied { held: Arc::clone(&held), active: self.active(&self.full) };
-        self.service.privacy().set_active(&self.full, self.session, name.as_deref());
-        let after = Applied { held, active: name.map(Arc::from) };
+        let before = Applied { held: Arc::clone(&held), active: self.active().await? };
+        let name: Option<Arc<str>> = name.map(Arc::from);
+        self.set_active(name.clone()).await?;
+        let after = Applied { held, active: name };
         privacy::retell(&self.service, &self.account, |record| {
             (record.id == self.session).then(|| (before.clone(), after.clone()))
         })
@@ -187,7 +193,7 @@ impl Asker {
                 return Err(Condition::ItemNotFound.into());
             }
             // §2.2 rule 11: not while the list that is the default now applies to somebody else.
-            if lists.default.is_some() && lists.default != name && self.applies(&others, lists, None) {
+            if lists.default.is_some() && lists.default != name && applies(&others, lists, None) {
                 return Err(Condition::Conflict.into());
             }
             lists.default = name;
@@ -230,7 +236,7 @@ impl Asker {
                     return Err(Condition::ItemNotFound.into());
                 }
                 // §2.8.
-                if self.applies(&others, lists, Some(&name)) {
+                if applies(&others, lists, Some(&name)) {
                     return Err(Condition::Conflict.into());
                 }
                 lists.lists.retain(|list| list.name != name);
@@ -240,8 +246,8 @@ impl Asker {
                 Ok(())
             })
             .await?;
-        if self.active(&self.full).as_deref() == Some(name.as_str()) {
-            self.service.privacy().set_active(&self.full, self.session, None);
+        if self.active().await?.as_deref() == Some(name.as_str()) {
+            self.set_active(None).await?;
         }
         Ok(answer)
     }
@@ -250,15 +256,6 @@ impl Asker {
     async fn others(&self) -> Result<Sessions, StanzaError> {
         let sessions = self.service.registry().sessions(&self.account).await.map_err(|error| self.away(&error))?;
         Ok(sessions.iter().filter(|record| record.id != self.session).cloned().collect())
-    }
-
-    /// Whether the list of this name applies to one of these sessions; `None`: the default list does.
-    fn applies(&self, sessions: &Sessions, lists: &privacy::Lists, name: Option<&str>) -> bool {
-        let is_default = name.is_none_or(|name| lists.default.as_deref() == Some(name));
-        sessions.iter().any(|record| match self.active(&record.full) {
-            Some(active) => name == Some(&*active),
-            None => is_default,
-        })
     }
 
     /// Changes the lists, and tells who is concerned: the account's resources the name of the list (§2.2 rule 10), and
@@ -277,7 +274,7 @@ impl Asker {
         if let Some(after) = changed.after {
             let before = changed.before;
             privacy::retell(&self.service, &self.account, |record: &SessionRecord| {
-                let active = self.active(&record.full);
+                let active = record.active_list.clone();
                 Some((
                     Applied { held: Arc::clone(&before), active: active.clone() },
                     Applied { held: Arc::clone(&after), active },
@@ -287,4 +284,13 @@ impl Asker {
         }
         Ok(None)
     }
+}
+
+/// Whether the list of this name applies to one of these sessions; `None`: the default list does.
+fn applies(sessions: &Sessions, lists: &privacy::Lists, name: Option<&str>) -> bool {
+    let is_default = name.is_none_or(|name| lists.default.as_deref() == Some(name));
+    sessions.iter().any(|record| match &record.active_list {
+        Some(active) => name == Some(&**active),
+        None => is_default,
+    })
 }

@@ -44,6 +44,6 @@ pub(super) async fn push(
         let to = Jid::from(record.full.clone());
         let envelope = Envelope::new(Some(to), account.clone().into(), Kind::Iq(IqType::Set), stanza);
         // A full queue loses it, as it would lose the next stanzas; the client learns of it when it asks again.
-        let _ = service.link().send(record.full.as_str(), &Arc::new(envelope));
+        service.send(record, &Arc::new(envelope));
     }
 }

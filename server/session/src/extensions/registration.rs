@@ -136,7 +136,7 @@ async fn remove(service: &Arc<Service>, from: &FullJid) -> Answer {
     match service.registry().sessions(&account).await {
         Ok(sessions) => {
             for held in sessions.iter() {
-                service.link().close(&held.full, held.id, StreamCondition::NotAuthorized.into());
+                service.link().close(held, StreamCondition::NotAuthorized.into());
             }
         }
         Err(error) => warn!(%account, %error, "Streams of a removed account not ended."),

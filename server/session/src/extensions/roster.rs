@@ -86,6 +86,7 @@ async fn get(service: Arc<Service>, full: FullJid, session: SessionId, known: Op
         match service.store().roster_since(&account, known).await {
             Ok(Some((version, changes))) if changes.len() <= DIFFERENCES => {
                 if tell(&service, &full, known, version, &changes) {
+                    service.roster_read(&account, version);
                     return Ok(None);
                 }
             }
@@ -94,6 +95,7 @@ async fn get(service: Arc<Service>, full: FullJid, session: SessionId, known: Op
         }
     }
     let roster = service.roster(&account).await.map_err(|error| failed(&account, &error))?;
+    service.roster_read(&account, roster.version);
     let mut text = format!("<query xmlns='{}' ver='{}'>", ns::ROSTER, roster.version).into_bytes();
     roster.items.iter().filter(|item| item.listed).for_each(|item| write_item(item, &mut text));
     text.extend_from_slice(b"</query>");
@@ -116,7 +118,7 @@ fn tell(
         let version = if at + 1 == changes.len() { version } else { told };
         let shown = item.as_ref().filter(|item| item.listed);
         let push = push(full, contact, shown, version, &format!("change-{version}-{at}"));
-        service.link().send(full.as_str(), &push) == Outcome::Queued
+        service.link().send_here(full.as_str(), &push) == Outcome::Queued
     })
 }
 

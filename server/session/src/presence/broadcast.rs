@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_link::Envelope;
-use starling_registry::{SessionRecord, Update};
+use starling_registry::{SessionRecord, Sessions, Update};
 use starling_store::rosters::{Roster, RosterItem};
 use starling_xmpp::{
     jid::{BareJid, Jid},
@@ -58,64 +58,79 @@ async fn show(session: &mut Session, priority: Option<i8>, envelope: &Arc<Envelo
         Ok(false) => {}
         Err(error) => warn!(full = %session.full, %error, "Presence not recorded."),
     }
-    // Read behind the change: of two that become available at once, the later one sees the other.
-    let own = sessions(&service, &session.full).await;
-    for record in own.iter() {
-        // §4.2.2, §4.4.2, §4.5.2: to all of the account's available resources, and to the one that it is about.
-        let itself = record.id == session.id;
-        if itself || record.priority.is_some() && (was_available || initial) {
-            service.link().send(record.full.as_str(), envelope);
+    let roster = match service.roster(&account).await {
+        _ if !(initial || was_available) => None,
+        Ok(roster) => Some(roster),
+        Err(error) => {
+            warn!(%account, %error, "Presence not broadcast: no roster.");
+            None
         }
-        if initial && !itself {
-            out.extend_from_slice(record.presence.as_deref().unwrap_or_default());
-        }
-    }
-    let mut roster = None;
-    if initial || was_available {
-        match service.roster(&account).await {
-            Ok(known) => {
-                tell_contacts(session, &account, &known, initial, envelope, out).await;
-                roster = Some(known);
+    };
+    let concerned = |item: &&RosterItem| sees(item) || (initial && is_seen(item));
+    let here = |item: &&RosterItem| service.serves(item.contact.domain().as_str());
+    let items = roster.iter().flat_map(|roster| &roster.items);
+    let local: Vec<&RosterItem> = items.filter(concerned).filter(here).collect();
+    // Read behind the change, all at once: of two that become available together, the later one sees the other.
+    let mut accounts = vec![account.clone()];
+    accounts.extend(local.iter().map(|item| item.contact.clone()));
+    let found = match initial {
+        true => service.registry().with_presence(&accounts).await,
+        false => service.registry().sessions_of(&accounts).await,
+    };
+    match found {
+        Ok(found) => {
+            let (own, theirs) = found.split_first().map_or((&[][..], &[][..]), |(own, theirs)| (&own[..], theirs));
+            tell_own(session, own, (was_available, initial), envelope, out);
+            tell_contacts(session, &local, theirs, initial, envelope, out).await;
+            if let Some(roster) = &roster {
+                tell_others(session, roster, initial, envelope).await;
+                if initial {
+                    tell_requests(session, &account, roster, own, out).await;
+                }
             }
-            Err(error) => warn!(%account, %error, "Presence not broadcast: no roster."),
         }
+        Err(error) => warn!(%account, %error, "Presence not broadcast: nobody known."),
     }
     if priority.is_none() {
         directed::take_leave(session, roster.as_deref(), was_available, envelope).await;
     }
 }
 
+/// §4.2.2, §4.4.2, §4.5.2: to all of the account's available resources, and to the one that it is about.
+fn tell_own(
+    session: &Session,
+    own: &[SessionRecord],
+    (was_available, initial): (bool, bool),
+    envelope: &Arc<Envelope>,
+    out: &mut Vec<u8>,
+) {
+    let itself = |record: &SessionRecord| record.id == session.id;
+    let hears = |record: &&SessionRecord| itself(record) || record.priority.is_some() && (was_available || initial);
+    session.service.link().deliver(&mut own.iter().filter(hears), envelope);
+    for record in own.iter().filter(|record| initial && !itself(record)) {
+        out.extend_from_slice(record.presence.as_deref().unwrap_or_default());
+    }
+}
+
 /// To those who have a subscription to the account's presence and, at its beginning, from those whose presence it has.
 async fn tell_contacts(
     session: &Session,
-    account: &BareJid,
-    roster: &Roster,
+    local: &[&RosterItem],
+    found: &[Sessions],
     initial: bool,
     envelope: &Arc<Envelope>,
     out: &mut Vec<u8>,
 ) {
     let service = &session.service;
-    let concerned = |item: &&RosterItem| sees(item) || (initial && is_seen(item));
-    let here = |item: &&RosterItem| service.serves(item.contact.domain().as_str());
-    let local: Vec<&RosterItem> = roster.items.iter().filter(concerned).filter(here).collect();
-    let contacts: Vec<BareJid> = local.iter().map(|item| item.contact.clone()).collect();
-    let sessions = match service.registry().sessions_of(&contacts).await {
-        Ok(sessions) => sessions,
-        Err(error) => {
-            warn!(%account, %error, "Presence not broadcast: contacts not known.");
-            return;
-        }
-    };
-    for (item, sessions) in local.into_iter().zip(&sessions) {
+    let mut told: Vec<&SessionRecord> = Vec::new();
+    for (item, sessions) in local.iter().zip(found) {
         let contact = Jid::from(item.contact.clone());
         if sees(item)
+            && sessions.iter().any(|record| record.priority.is_some())
             && let Some(passage) = passage(service, &session.full, &contact, envelope.kind).await
         {
-            for record in sessions.iter().filter(|record| record.priority.is_some()) {
-                if passage.lets(service, record, &session.full, envelope.kind) {
-                    service.link().send(record.full.as_str(), envelope);
-                }
-            }
+            let available = sessions.iter().filter(|record| record.priority.is_some());
+            told.extend(available.filter(|record| passage.lets(service, record, &session.full, envelope.kind)));
         }
         if initial && is_seen(item) {
             for record in sessions.iter() {
@@ -127,10 +142,8 @@ async fn tell_contacts(
             }
         }
     }
-    tell_others(session, roster, initial, envelope).await;
-    if initial {
-        tell_requests(session, account, roster, out).await;
-    }
+    // All at once: what goes to many of one instance travels once.
+    service.link().deliver(&mut told.into_iter(), envelope);
 }
 
 /// §4.2.2 and §4.3.1 for contacts of other domains.
@@ -151,14 +164,21 @@ async fn tell_others(session: &Session, roster: &Roster, initial: bool, envelope
 }
 
 /// §3.1.3: a request is told at each beginning, until it is answered; not of one who was blocked since.
-async fn tell_requests(session: &Session, account: &BareJid, roster: &Roster, out: &mut Vec<u8>) {
+async fn tell_requests(
+    session: &Session,
+    account: &BareJid,
+    roster: &Roster,
+    own: &[SessionRecord],
+    out: &mut Vec<u8>,
+) {
     let to = Jid::from(account.clone());
     let kind = Kind::Presence(PresenceType::Subscribe);
+    let itself = own.iter().find(|record| record.id == session.id);
     for item in &roster.items {
         let Some(request) = &item.pending_in else { continue };
         let contact = Jid::from(item.contact.clone());
         if let Some(passage) = passage(&session.service, &contact, &to, kind).await
-            && (!passage.each || crate::privacy::takes(&session.service, &session.full, &contact, kind))
+            && itself.is_none_or(|record| passage.lets(&session.service, record, &contact, kind))
         {
             out.extend_from_slice(request);
         }

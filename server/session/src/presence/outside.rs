@@ -70,7 +70,7 @@ impl Service {
         let _turn = self.rosters().showing(user.as_str()).await;
         let kind = Kind::Presence(PresenceType::Available);
         let mut available = false;
-        for record in super::sessions(self, &own).await.iter() {
+        for record in super::shown(self, &user).await.iter() {
             let Some(presence) = &record.presence else { continue };
             if may_pass(self, &record.full, &back, kind).await {
                 available = true;

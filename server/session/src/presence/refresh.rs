@@ -28,7 +28,7 @@ impl Session {
         let seen = || roster.items.iter().filter(|item| is_seen(item));
         let (mut local, own): (Vec<BareJid>, Jid) = (vec![account.clone()], Jid::from(self.full.clone()));
         local.extend(seen().map(|item| item.contact.clone()).filter(|contact| self.serves(contact)));
-        let sessions = match self.service.registry().sessions_of(&local).await {
+        let sessions = match self.service.registry().with_presence(&local).await {
             Ok(sessions) => sessions,
             Err(error) => {
                 warn!(%account, %error, "Presence not told again: contacts not known.");

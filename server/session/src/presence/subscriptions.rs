@@ -142,11 +142,9 @@ pub(super) fn change_in<'s>(
             if !inbound(change, State::of(item)).passes || change == Change::Subscribe && is_granted(item) {
                 return;
             }
-            for record in sessions.iter().filter(|record| hears(change, record)) {
-                if passage.lets(service, record, &from, envelope.kind) {
-                    service.link().send(record.full.as_str(), &envelope);
-                }
-            }
+            let concerned =
+                |record: &&SessionRecord| hears(change, record) && passage.lets(service, record, &from, envelope.kind);
+            service.link().deliver(&mut sessions.iter().filter(concerned), &envelope);
         };
         let item = match service.change_item(user, contact, Push::IfSeen, &decide, deliver).await? {
             // The request is lost on a full roster, as if nobody answered it.
@@ -223,9 +221,9 @@ impl Service {
 
 /// Presence of all of the user's available resources to the contact, or that they are gone.
 async fn show(service: &Arc<Service>, user: &BareJid, contact: &BareJid, available: bool) {
-    let (own, to) = (Jid::from(user.clone()), Jid::from(contact.clone()));
+    let to = Jid::from(contact.clone());
     let _turn = service.rosters().showing(user.as_str()).await;
-    for record in super::sessions(service, &own).await.iter() {
+    for record in super::shown(service, user).await.iter() {
         let Some(presence) = &record.presence else { continue };
         let kind = if available { PresenceType::Available } else { PresenceType::Unavailable };
         if !may_pass(service, &record.full, &to, Kind::Presence(kind)).await {

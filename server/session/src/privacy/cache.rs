@@ -1,18 +1,17 @@
-//! The lists that were asked for lately, and the active lists of sessions.
+//! The lists that were asked for lately.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use starling_registry::SessionId;
 use starling_store::{Error, Store};
 use starling_xmpp::{
-    jid::{BareJid, FullJid, Jid, bare_str},
+    jid::{BareJid, Jid, bare_str},
     stanza::Kind,
 };
 use tokio::sync::MutexGuard;
@@ -50,7 +49,7 @@ pub enum Known {
     Held(Arc<Held>),
 }
 
-/// The lists of accounts, and the active lists of this process's sessions. Readers never wait.
+/// The lists of accounts. Readers never wait.
 ///
 /// Bounded by two generations: what is asked for moves into the younger one, and when that is full, what is still in the
 /// older one is forgotten.
@@ -67,8 +66,8 @@ pub struct Cache {
     epochs: [Mutex<u64>; SHARDS],
     /// Whoever reads a document to write it again has the turn.
     turns: [tokio::sync::Mutex<()>; SHARDS],
-    /// By full JID. As many as there are sessions at most.
-    active: papaya::HashMap<Box<str>, Active>,
+    /// Nothing is remembered: nobody would say that it has changed.
+    distrusted: AtomicBool,
     hasher: RandomState,
 }
 
@@ -78,12 +77,6 @@ struct Entry {
     bytes: usize,
     /// The generation that it was asked for in.
     seen: AtomicUsize,
-}
-
-#[derive(Debug)]
-struct Active {
-    session: SessionId,
-    list: Arc<str>,
 }
 
 impl Default for Cache {
@@ -96,7 +89,7 @@ impl Default for Cache {
             aging: Mutex::new(()),
             epochs: [const { Mutex::new(0) }; SHARDS],
             turns: [const { tokio::sync::Mutex::const_new(()) }; SHARDS],
-            active: papaya::HashMap::new(),
+            distrusted: AtomicBool::new(false),
             hasher: RandomState::new(),
         }
     }
@@ -169,6 +162,15 @@ impl Cache {
         self.accounts.pin().remove(account);
     }
 
+    /// Whether what is read may be remembered, because others say when it changes; what was remembered until now is forgotten.
+    pub(crate) fn trust(&self, trusted: bool) {
+        self.distrusted.store(!trusted, Ordering::Release);
+        for epoch in &self.epochs {
+            *epoch.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        }
+        self.accounts.pin().clear();
+    }
+
     /// The turn of those who change the account's lists, or make one of them active.
     pub(crate) async fn turn(&self, account: &str) -> Option<MutexGuard<'_, ()>> {
         match self.turns.get(self.shard(account)) {
@@ -177,36 +179,10 @@ impl Cache {
         }
     }
 
-    /// The active list of the session at this full JID, if it has one.
-    #[must_use]
-    pub fn active(&self, full: &str) -> Option<Arc<str>> {
-        self.active.pin().get(full).map(|active| Arc::clone(&active.list))
-    }
-
-    /// Whether a session of the account with this bare JID may have an active list.
-    #[must_use]
-    pub fn has_active(&self, account: &str) -> bool {
-        let of = |full: &str| full.strip_prefix(account).is_some_and(|rest| rest.starts_with('/'));
-        !self.active.is_empty() && self.active.pin().keys().any(|full| of(full))
-    }
-
-    /// Makes a list the active one of a session; `None`: it has none any more. A session that lost its full JID to
-    /// another changes nothing of that one's.
-    pub(crate) fn set_active(&self, full: &FullJid, session: SessionId, list: Option<&str>) {
-        let active = self.active.pin();
-        match list {
-            Some(list) => {
-                active.insert(full.as_str().into(), Active { session, list: list.into() });
-            }
-            None => {
-                if active.get(full.as_str()).is_some_and(|active| active.session == session) {
-                    active.remove(full.as_str());
-                }
-            }
-        }
-    }
-
     fn insert(&self, account: &str, held: Option<Arc<Held>>) {
+        if self.distrusted.load(Ordering::Acquire) {
+            return;
+        }
         let bytes = held.as_ref().map_or(0, |held| size(held));
         let seen = AtomicUsize::new(self.generation.load(Ordering::Relaxed));
         self.accounts.pin().insert(account.into(), Entry { held, bytes, seen });

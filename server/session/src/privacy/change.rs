@@ -32,6 +32,10 @@ pub(crate) async fn change(
     change: impl FnOnce(&mut Lists) -> Result<(), StanzaError> + Send,
 ) -> Result<Changed, StanzaError> {
     let (store, cache) = (service.store(), service.privacy());
+    if service.registry().are_shared() {
+        // Another instance may have changed them a moment ago.
+        cache.forget(account.as_str());
+    }
     let before = cache.get(store, account).await.map_err(|error| failed(account, &error))?.unwrap_or_default();
     let mut lists = before.lists.clone();
     change(&mut lists)?;
@@ -46,6 +50,9 @@ pub(crate) async fn change(
             cache.forget(account.as_str());
             return Err(failed(account, &error));
         }
+    }
+    if service.registry().are_shared() {
+        service.forget_everywhere(account.as_str()).await;
     }
     match with_roster(store, account, lists).await {
         Ok(held) => {

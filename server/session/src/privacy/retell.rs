@@ -8,7 +8,7 @@ use starling_registry::{SessionRecord, Sessions};
 use starling_store::{Error, RosterItem, Subscription};
 use starling_xml::escape;
 use starling_xmpp::{
-    jid::{BareJid, FullJid, Jid},
+    jid::{BareJid, Jid},
     stanza::{Kind, PresenceType},
 };
 use tracing::warn;
@@ -85,7 +85,7 @@ async fn try_retell(
     let (local, remote): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| service.serves(item.contact.domain().as_str()));
     let contacts: Vec<BareJid> = local.iter().map(|item| item.contact.clone()).collect();
-    let found = match service.registry().sessions_of(&contacts).await {
+    let found = match service.registry().with_presence(&contacts).await {
         Ok(found) => found,
         Err(error) => {
             warn!(%account, %error, "Contacts not found after a change of privacy lists.");
@@ -112,10 +112,8 @@ async fn between(
     theirs: &[&SessionRecord],
 ) -> Result<(), Error> {
     let held = service.privacy().get(service.store(), &item.contact).await?;
-    let contact = |record: &SessionRecord| Applied {
-        held: held.clone().unwrap_or_default(),
-        active: service.privacy().active(record.full.as_str()),
-    };
+    let contact =
+        |record: &SessionRecord| Applied { held: held.clone().unwrap_or_default(), active: record.active_list.clone() };
     for mine in own {
         for record in theirs {
             let peer = Jid::from(record.full.clone());
@@ -124,13 +122,13 @@ async fn between(
                 && let Some(opened) = mine.opened(Direction::Out, &peer)
                 && contact(record).allows(Direction::In, &me)
             {
-                tell(service, mine.record, &record.full, opened);
+                tell(service, mine.record, record, opened);
             }
             if sees_contact(item.subscription)
                 && let Some(opened) = mine.opened(Direction::In, &peer)
                 && contact(record).allows(Direction::Out, &me)
             {
-                tell(service, record, &mine.record.full, opened);
+                tell(service, record, mine.record, opened);
             }
         }
     }
@@ -165,11 +163,11 @@ fn send_abroad(service: &Service, peer: &Jid, envelope: Option<Envelope>) {
     }
 }
 
-/// Sends the presence of `record` to the session at `target`; `there`: its last one, else that it is gone.
-fn tell(service: &Service, record: &SessionRecord, target: &FullJid, there: bool) {
-    if let Some(envelope) = presence(record, &Jid::from(target.to_bare()), there) {
+/// Sends the presence of `record` to the session `target`; `there`: its last one, else that it is gone.
+fn tell(service: &Service, record: &SessionRecord, target: &SessionRecord, there: bool) {
+    if let Some(envelope) = presence(record, &Jid::from(target.full.to_bare()), there) {
         // A full queue drops presence, as everywhere.
-        let _ = service.link().send(target.as_str(), &Arc::new(envelope));
+        service.send(target, &Arc::new(envelope));
     }
 }
 
@@ -195,10 +193,12 @@ fn address(name: &str, jid: &Jid, out: &mut Vec<u8>) {
 }
 
 async fn sessions(service: &Service, account: &BareJid) -> Sessions {
-    service.registry().sessions(account).await.unwrap_or_else(|error| {
+    let found = service.registry().with_presence(std::slice::from_ref(account)).await;
+    let mut found = found.unwrap_or_else(|error| {
         warn!(%account, %error, "Own resources not known.");
-        Sessions::default()
-    })
+        Vec::new()
+    });
+    found.pop().unwrap_or_default()
 }
 
 /// RFC 6121 §2.1.2.5: the contact gets the account's presence.

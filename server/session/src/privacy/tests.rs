@@ -1,6 +1,5 @@
 use std::cell::Cell;
 
-use starling_registry::SessionId;
 use starling_xml::{Limits, Scope, parse};
 use starling_xmpp::{
     error::Condition,
@@ -259,26 +258,6 @@ fn what_is_written_is_what_is_read() {
     }
 }
 
-fn full(text: &str) -> FullJid {
-    text.parse().unwrap()
-}
-
-#[test]
-fn an_active_list_ends_with_its_session_and_only_with_it() {
-    let cache = Cache::default();
-    let romeo = full("romeo@localhost/orchard");
-    cache.set_active(&romeo, SessionId(1), Some("one"));
-    assert_eq!(cache.active(romeo.as_str()).as_deref(), Some("one"));
-    assert!(cache.has_active("romeo@localhost"));
-    assert!(!cache.has_active("romeo@local") && !cache.has_active("omeo@localhost"));
-    // The resource is another session's by now.
-    cache.set_active(&romeo, SessionId(2), Some("two"));
-    cache.set_active(&romeo, SessionId(1), None);
-    assert_eq!(cache.active(romeo.as_str()).as_deref(), Some("two"));
-    cache.set_active(&romeo, SessionId(2), None);
-    assert!(cache.active(romeo.as_str()).is_none() && !cache.has_active("romeo@localhost"));
-}
-
 #[test]
 fn what_is_known_is_bounded_and_what_is_used_stays() {
     let cache = Cache::default();
@@ -293,9 +272,9 @@ fn what_is_known_is_bounded_and_what_is_used_stays() {
     // Large lists are bounded by their bytes.
     let blocked: std::collections::BTreeSet<_> =
         (0..1000).map(|n| jid(&format!("{n}@b/{}", "x".repeat(200)))).collect();
-    let held = std::sync::Arc::new(Held::new(Lists::new(blocked, vec![], None), []));
+    let held = Arc::new(Held::new(Lists::new(blocked, vec![], None), []));
     for n in 0..1000 {
-        cache.put(&format!("large{n}@localhost").parse().unwrap(), Some(std::sync::Arc::clone(&held)));
+        cache.put(&format!("large{n}@localhost").parse().unwrap(), Some(Arc::clone(&held)));
     }
     let known = (0..1000).filter(|n| matches!(cache.cached(&format!("large{n}@localhost")), Known::Held(_))).count();
     assert!((1..200).contains(&known), "{known}");

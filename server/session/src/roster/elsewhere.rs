@@ -1,0 +1,155 @@
+//! Rosters of accounts that have sessions at many instances.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use starling_proto::instance::{RosterChanged, notice};
+use starling_registry::{InstanceId, SessionRecord, Sessions};
+use starling_store::rosters::RosterItem;
+use starling_xmpp::jid::BareJid;
+use tracing::{debug, warn};
+
+use super::push;
+use crate::Service;
+
+/// Changes that wait to be told; one more is dropped, and told with the next one of its account.
+const WAITING: usize = 4096;
+
+/// Up to which version this instance has told its sessions, for accounts with sessions here that asked for their roster.
+#[derive(Debug, Default)]
+pub(super) struct Told(Mutex<HashMap<BareJid, u64>>);
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BareJid, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Service {
+    /// Whether this instance hears of all changes of a roster: one process does, else an instance that has sessions of its
+    /// account.
+    pub(super) fn hears_of_changes(&self, account: &BareJid) -> bool {
+        let is_here = |record: &SessionRecord| self.link().is_here(record.instance);
+        !self.registry().are_shared()
+            || self.registry().cached(account.as_str()).is_some_and(|sessions| sessions.iter().any(is_here))
+    }
+
+    /// A session of the account begins here, and knows its roster up to `version`; `None`: it has not asked for it.
+    pub(crate) fn roster_begins(&self, account: &BareJid, version: Option<u64>) {
+        if !self.registry().are_shared() {
+            return;
+        }
+        if let Some(version) = version {
+            // What others know already does not hold back what it does not.
+            let mut told = self.rosters().told.lock();
+            let held = told.entry(account.clone()).or_insert(version);
+            *held = version.min(*held);
+        } else {
+            // What was remembered while no session of it was here may have changed since.
+            self.rosters().cache.forget(account.as_str());
+        }
+    }
+
+    /// The roster was handed out as of `version`.
+    pub(crate) fn roster_read(&self, account: &BareJid, version: u64) {
+        if self.registry().are_shared() {
+            self.rosters().told.lock().entry(account.clone()).or_insert(version);
+        }
+    }
+
+    /// Up to which version the account's sessions here know their roster.
+    pub(crate) fn roster_told(&self, account: &BareJid) -> Option<u64> {
+        self.rosters().told.lock().get(account).copied()
+    }
+
+    /// A session of the account has ended here.
+    pub(crate) fn roster_ends(&self, account: &BareJid) {
+        if self.registry().are_shared() && !self.hears_of_changes(account) {
+            self.rosters().told.lock().remove(account);
+        }
+    }
+
+    /// Tells every instance that has sessions of the account; the caller has the account's turn.
+    pub(super) async fn tell_each_instance(
+        &self,
+        account: &BareJid,
+        sessions: &Sessions,
+        version: u64,
+        is_pushed: bool,
+    ) {
+        let mut instances: Vec<InstanceId> = sessions.iter().map(|record| record.instance).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        for instance in instances {
+            if self.link().is_here(instance) {
+                self.tell_here(account, version, is_pushed).await;
+            } else {
+                let (account, pushed) = (account.as_str().to_owned(), is_pushed);
+                self.tell(instance, notice::What::RosterChanged(RosterChanged { account, version, pushed }));
+            }
+        }
+    }
+
+    /// Another instance has changed a roster.
+    pub(crate) fn roster_changed_elsewhere(self: &Arc<Self>, changed: RosterChanged) {
+        let Ok(account) = BareJid::new(&changed.account) else { return };
+        self.rosters().cache.forget(account.as_str());
+        crate::privacy::forget(self, account.as_str());
+        if self.tasks().len() >= WAITING {
+            debug!(%account, "A change of a roster is told later: too many wait");
+            return;
+        }
+        let service = Arc::clone(self);
+        self.tasks().spawn(async move {
+            let _turn = service.rosters().changing(account.as_str()).await;
+            service.tell_here(&account, changed.version, changed.pushed).await;
+        });
+    }
+
+    /// Tells the sessions here of everything up to `version` at least that they were not told yet. `is_pushed`: the last
+    /// change is one that they are to see.
+    async fn tell_here(&self, account: &BareJid, version: u64, is_pushed: bool) {
+        let told = self.rosters().told.lock().get(account).copied();
+        let Some(told) = told.filter(|told| *told < version) else { return };
+        if told + 1 == version && !is_pushed {
+            self.rosters().told.lock().insert(account.clone(), version);
+            return;
+        }
+        let (now, changes) = match self.store().roster_since(account, told).await {
+            Ok(Some(changes)) => changes,
+            // Too long ago: they find out when they ask again.
+            Ok(None) => (version, Vec::new()),
+            Err(error) => {
+                warn!(%account, %error, "A change of a roster is told later");
+                return;
+            }
+        };
+        let sessions = self.registry().sessions(account).await.unwrap_or_default();
+        for record in sessions.iter().filter(|record| record.roster && self.link().is_here(record.instance)) {
+            self.tell_changes(record, told, now, &changes).await;
+        }
+        self.rosters().told.lock().insert(account.clone(), now);
+    }
+
+    async fn tell_changes(
+        &self,
+        record: &SessionRecord,
+        told: u64,
+        now: u64,
+        changes: &[(BareJid, Option<RosterItem>)],
+    ) {
+        let mut known = told;
+        for (at, (contact, item)) in changes.iter().enumerate() {
+            known = item.as_ref().map_or(known, |item| item.version);
+            let version = if at + 1 == changes.len() { now } else { known };
+            // A request that waits for an answer is no part of what the user sees.
+            if item.as_ref().is_some_and(|item| !item.listed) {
+                continue;
+            }
+            let id = format!("push-{version}-{at}");
+            self.push_to(record, &push(&record.full, contact, item.as_ref(), version, &id)).await;
+        }
+    }
+}
