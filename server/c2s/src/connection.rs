@@ -10,8 +10,8 @@ use std::{
     time::Instant,
 };
 
-use starling_link::{Envelope, Inbox, Parcel};
-use starling_session::{Session, Step};
+use starling_link::{Envelope, Inbox, Origin, Parcel};
+use starling_session::{Session, Step, moving::essence};
 use starling_stream::Transport;
 use starling_xml::{Frame, Reader};
 use starling_xmpp::{
@@ -170,6 +170,22 @@ impl Connection {
                 StreamError::from(StreamCondition::Conflict).write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
                 say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {}).await;
+            }
+            // Whoever the client reaches next takes it over from here, or finds it in the store.
+            (End::Error(error), Some(managed), Some(claim))
+                if error.condition == StreamCondition::SystemShutdown && claim.shadow().is_some() =>
+            {
+                error.write(outbound.own());
+                outbound.own().extend_from_slice(END_OF_STREAM);
+                let time = shared.limits.closing_time;
+                shared.tasks.spawn(async move {
+                    let taken = |envelope| service.acknowledged(&envelope);
+                    say_last_words(transport, &mut outbound, time, taken, |_| {}).await;
+                    outbound.unwritten().for_each(|envelope| service.returned(&envelope));
+                    drop(permit);
+                });
+                shared.metrics.connections.dec();
+                Box::pin(Live { session, inbox, managed, claim }.wait(&shared)).await;
             }
             (End::Gone, Some(managed), Some(claim)) => {
                 for envelope in outbound.unwritten() {
@@ -415,8 +431,12 @@ impl Connection {
                     stream.handle(&raw, outbound.own())?;
                 }
                 Ok(Some(Frame::Element(raw))) => {
-                    let incoming = self.managed.as_mut().map(|managed| managed.received(raw.as_str()));
-                    if incoming != Some(Incoming::Repeated) {
+                    let essence = || essence(&raw);
+                    let incoming = self.managed.as_mut().map(|managed| managed.received(raw.as_str(), essence));
+                    self.session.set_origin(origin(self.managed.as_deref(), self.claim.as_ref()));
+                    if incoming == Some(Incoming::Known) {
+                        self.session.skip();
+                    } else if incoming != Some(Incoming::Repeated) {
                         let from = self.outbound.own().len();
                         match self.session.handle(raw, self.outbound.own()) {
                             Ok(Step::Done) => {}
@@ -427,6 +447,11 @@ impl Connection {
                             let own = self.outbound.own().get(from..).unwrap_or_default();
                             managed.sent_own(own);
                             managed.wrote(false, Instant::now());
+                        }
+                        if self.session.has_new_details()
+                            && let Some(shadow) = self.claim.as_ref().and_then(Claim::shadow)
+                        {
+                            shadow.set_details(self.session.details(0));
                         }
                     }
                 }
@@ -467,4 +492,11 @@ impl Connection {
             Err(_) => self.timer.retry_later(),
         }
     }
+}
+
+/// What the stanza that came last is in a stream that another instance may resume.
+fn origin(managed: Option<&Managed>, claim: Option<&Claim>) -> Option<Origin> {
+    claim?.shadow()?;
+    let managed = managed?;
+    Some(Origin { stream: managed.id?, count: managed.number() })
 }

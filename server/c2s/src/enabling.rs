@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use starling_link::Inbox;
+use starling_registry::{Fence, StreamId, StreamRecord, StreamState};
 use starling_session::Session;
 use starling_xml::RawElement;
 use starling_xmpp::{
@@ -70,8 +71,27 @@ impl Stream<'_> {
         let mut id = [0; 16];
         SystemRandom.fill(&mut id);
         let id = u128::from_be_bytes(id);
-        *self.claim = Some(self.shared.resumable.claim(id, self.session, seconds));
-        *self.managed = Some(Box::new(Managed::new(Some(id), self.session.handled())));
+        let mut managed = Managed::new(Some(id), self.session.handled());
+        let shadow = self.shared.service.registry().are_shared().then(|| {
+            let record = StreamRecord {
+                id: StreamId(id),
+                full: self.session.full().clone(),
+                session: self.session.record().id,
+                owner: self.shared.service.instance(),
+                previous: None,
+                fence: Fence(1),
+                state: StreamState::Live,
+                h: 0,
+                seconds,
+                details: Vec::new(),
+            };
+            self.shared.recorder.shadow(record, self.session.details(0), false)
+        });
+        if let Some(shadow) = &shadow {
+            managed.record_by(Box::new(Arc::clone(shadow)));
+        }
+        *self.claim = Some(self.shared.resumable.claim(id, self.session, seconds, shadow));
+        *self.managed = Some(Box::new(managed));
         nonza::write_enabled(Some((&resumption::write(id), seconds)), out);
     }
 }

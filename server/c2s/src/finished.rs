@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use starling_link::{Inbox, Parcel};
-use starling_session::{Service, Session};
+use starling_session::{Service, Session, moving::Returning};
 use starling_stream::Transport;
 use starling_xml::{Frame, Reader};
 use starling_xmpp::acks::nonza::{self, Nonza};
@@ -32,14 +32,15 @@ impl Finished<'_> {
     pub(crate) async fn finish(self, session: Session, end: &End) {
         let Self { shared, transport, mut reader, mut inbox, mut outbound, mut managed } = self;
         let service = Arc::clone(session.service());
+        let mut returning = Returning::default();
         let speaks = !matches!(end, End::Gone | End::Requested(_));
         let is_managed = managed.is_some();
         // When the server stops, nobody logs in before all is settled: there is time to hear what the client has.
         if !(speaks && shared.stop.is_cancelled()) {
-            return_all(&service, managed.take());
+            return_all(&service, managed.take(), &mut returning);
         }
         if !speaks {
-            outbound.unwritten().for_each(|envelope| service.returned(&envelope));
+            outbound.unwritten().for_each(|envelope| returning.push(&service, &envelope));
         }
         // From here on its senders are told that nobody is there. What they sent until now goes before what they send
         // from now on: to the client, or to the store, with nothing waited for in between.
@@ -53,9 +54,10 @@ impl Finished<'_> {
                     outbound.push_managed(envelope);
                 }
                 None if speaks && !is_managed => outbound.push(envelope),
-                None => service.returned(&envelope),
+                None => returning.push(&service, &envelope),
             }
         }
+        returning.settled(&service).await;
         session.end().await;
         if speaks {
             if managed.is_some() {
@@ -82,17 +84,17 @@ impl Finished<'_> {
             };
             say_last_words(transport, &mut outbound, shared.limits.closing_time, taken, heard).await;
         }
-        return_all(&service, managed);
+        return_all(&service, managed, &mut Returning::default());
         outbound.unwritten().for_each(|envelope| service.returned(&envelope));
     }
 }
 
 /// What a client that manages its stream has not acknowledged, oldest first.
-fn return_all(service: &Arc<Service>, managed: Option<Box<Managed>>) {
+fn return_all(service: &Arc<Service>, managed: Option<Box<Managed>>, returning: &mut Returning) {
     let Some(mut managed) = managed else { return };
     for item in managed.drain() {
         if let Item::Shared(envelope) = item {
-            service.returned(&envelope);
+            returning.push(service, &envelope);
         }
     }
 }

@@ -31,11 +31,15 @@ use crate::{
     metrics::LogInEnd,
     outbound::Outbound,
     register::register,
-    resumption::{Fetching, Live},
+    resumption::{self, Fetching, Live},
     scratch::Scratch,
     server::Shared,
+    taking::{Taken, take},
     timer::Timer,
 };
+
+/// For the registry to take what a client is about to be told of its session.
+const RECORD: Duration = Duration::from_secs(1);
 
 /// Where a connection comes from and how it began.
 pub(crate) struct Origin {
@@ -328,29 +332,70 @@ impl LogIn {
 
     /// XEP-0198 §5.
     async fn resume(&mut self, account: &BareJid, previd: &str, h: u32) -> Result<Next, End> {
+        let id = resumption::read(previd);
         // Kept in `self`: this future may be dropped while the session is on its way.
-        self.fetching = self.shared.resumable.request(account, previd);
+        self.fetching = id.and_then(|id| self.shared.resumable.request(account, id));
         let live = match &mut self.fetching {
             Some(fetching) => fetching.wait().await,
             None => None,
         };
         self.fetching = None;
-        let Some(mut live) = live else {
-            debug!(%account, address = %self.origin.address, "No such session to resume.");
-            let ended = self.shared.resumable.ended(account, previd);
-            return Ok(self.accept.handle(Input::ResumeRefused(ended), self.outbound.own())?);
-        };
+        match (live, id) {
+            (Some(live), _) => self.resume_here(live, h).await,
+            (None, Some(id)) if self.shared.service.registry().are_shared() => {
+                match take(&self.shared, account, id, h).await.unwrap_or(Taken::Away) {
+                    Taken::Session(live, safe) => {
+                        self.session = Some(Begun::Resumed(live));
+                        self.resumed(safe)
+                    }
+                    Taken::Refused(safe) => self.no_such_session(account, safe),
+                    Taken::TooHigh(error) => Err(End::TooHigh(error)),
+                    Taken::Away => {
+                        let text = "nobody can say what is left of the session for now";
+                        Err(StreamError::with_text(StreamCondition::ResourceConstraint, text).into())
+                    }
+                }
+            }
+            (None, _) => {
+                let ended = id.and_then(|id| self.shared.resumable.ended(account, id));
+                self.no_such_session(account, ended)
+            }
+        }
+    }
+
+    async fn resume_here(&mut self, mut live: Box<Live>, h: u32) -> Result<Next, End> {
         let acknowledged = live.managed.acknowledged(h, live.session.service(), &live.inbox);
+        let (shadow, safe) = (live.claim.shadow().cloned(), live.managed.will_resume(live.session.safe()));
+        // Kept in `self`, whatever comes of it.
+        self.session = Some(Begun::Resumed(live));
         if let Err(error) = acknowledged {
             // The mistake of this connection; the session waits for a better one.
-            self.session = Some(Begun::Resumed(live));
             return Err(End::TooHigh(error));
         }
-        debug!(full = %live.session.full(), address = %self.origin.address, "Session resumed.");
+        if let Some(shadow) = shadow {
+            shadow.revive();
+            shadow.record_now(safe, RECORD).await;
+        }
+        match &mut self.session {
+            Some(Begun::Resumed(live)) => {
+                let h = live.managed.resumed(safe);
+                self.resumed(h)
+            }
+            Some(Begun::Bound(_)) | None => Err(End::Gone(None)),
+        }
+    }
+
+    fn resumed(&mut self, h: u32) -> Result<Next, End> {
+        if let Some(Begun::Resumed(live)) = &self.session {
+            debug!(full = %live.session.full(), address = %self.origin.address, "Session resumed.");
+        }
         self.shared.metrics.resumed.inc();
-        let h = live.managed.resumed(live.session.safe());
-        self.session = Some(Begun::Resumed(live));
         Ok(self.accept.handle(Input::Resumed(h), self.outbound.own())?)
+    }
+
+    fn no_such_session(&mut self, account: &BareJid, safe: Option<u32>) -> Result<Next, End> {
+        debug!(%account, address = %self.origin.address, "No such session to resume.");
+        Ok(self.accept.handle(Input::ResumeRefused(safe), self.outbound.own())?)
     }
 
     /// Begins the session, in a task that does not carry the memory of this one.

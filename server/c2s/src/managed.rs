@@ -30,6 +30,24 @@ pub(crate) enum Item {
     Own(Box<[u8]>),
 }
 
+/// Where it is written down how many of the client's stanzas are safe, if somebody else may need to know.
+pub(crate) trait Record: Send + Sync {
+    /// Writes it down; what became of that is said by [`Record::recorded`].
+    fn record(&self, h: u32);
+
+    /// What was written since this was asked last.
+    fn recorded(&self) -> Option<Recorded>;
+}
+
+/// What became of a number that was to be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It is written.
+    Written(u32),
+    /// It could not be.
+    Not,
+}
+
 /// See the module.
 pub(crate) struct Managed {
     /// By which the session is resumed; `None`: it cannot be.
@@ -44,6 +62,10 @@ pub(crate) struct Managed {
     fingerprints: VecDeque<u64>,
     /// Of them, those that the client was told to send again.
     repeats: VecDeque<u64>,
+    /// Stanzas that were safe at another instance, which died before its client could be told: their numbers, and what is
+    /// the same in one that is sent again.
+    known: Vec<(u32, u64)>,
+    record: Option<Box<dyn Record>>,
 }
 
 /// What a stanza that comes in is.
@@ -53,6 +75,22 @@ pub(crate) enum Incoming {
     New,
     /// It was handled before the stream was resumed.
     Repeated,
+    /// It was handled by another instance, and is safe; the session does not know of it.
+    Known,
+}
+
+/// A stream that was another instance's until now.
+pub(crate) struct Moved {
+    /// By which it is resumed.
+    pub(crate) id: u128,
+    /// How many of the client's stanzas are safe, as is written down.
+    pub(crate) safe: u32,
+    /// How many stanzas the client has.
+    pub(crate) handled: u32,
+    /// Stanzas behind `safe` that are safe all the same: their numbers, and what is the same in one that is sent again.
+    pub(crate) known: Vec<(u32, u64)>,
+    /// What the client does not have.
+    pub(crate) unacknowledged: Vec<Vec<u8>>,
 }
 
 impl Managed {
@@ -66,14 +104,46 @@ impl Managed {
             base: handled,
             fingerprints: VecDeque::new(),
             repeats: VecDeque::new(),
+            known: Vec::new(),
+            record: None,
         }
     }
 
-    /// Counts a stanza that the client sent.
-    pub(crate) fn received(&mut self, stanza: &str) -> Incoming {
-        self.inbound.received();
+    /// The session's count is 0.
+    pub(crate) fn moved(moved: Moved) -> Self {
+        let mut managed = Self::new(Some(moved.id), 0);
+        managed.inbound = Inbound::resume_at(moved.safe);
+        managed.outbound = Outbound::resume_at(moved.handled);
+        // Of 32 bits, as everything that it is compared with.
+        managed.base = 0u64.wrapping_sub(moved.safe.into());
+        managed.known = moved.known;
+        moved.unacknowledged.iter().for_each(|stanza| managed.sent_own(stanza));
+        managed
+    }
+
+    /// Writes down elsewhere what is safe, before the client is told.
+    pub(crate) fn record_by(&mut self, record: Box<dyn Record>) {
+        self.record = Some(record);
+    }
+
+    /// The number of the last stanza that came.
+    pub(crate) const fn number(&self) -> u32 {
+        self.inbound.received_count()
+    }
+
+    /// Counts a stanza that the client sent. `essence`: what is the same in one that is sent again, if it is a message.
+    pub(crate) fn received(&mut self, stanza: &str, essence: impl FnOnce() -> Option<u64>) -> Incoming {
+        let number = self.inbound.received();
         if self.id.is_none() {
             return Incoming::New;
+        }
+        if let Some(at) = self.known.iter().position(|(known, _)| *known == number) {
+            let (_, expected) = self.known.swap_remove(at);
+            if essence() == Some(expected) {
+                return Incoming::Known;
+            }
+            // It does not send again what it was told to: nothing can be taken for a repetition by its number any more.
+            self.known.clear();
         }
         let fingerprint = fingerprint(stanza);
         if let Some(repeated) = self.repeats.pop_front() {
@@ -109,9 +179,17 @@ impl Managed {
     /// Writes what is due: answers to the client and questions. When to ask again, if nothing happens before.
     pub(crate) fn write(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Instant> {
         let answer = loop {
+            match self.record.as_ref().and_then(|record| record.recorded()) {
+                Some(Recorded::Written(h)) => self.inbound.recorded(h),
+                Some(Recorded::Not) => self.inbound.not_recorded(),
+                None => {}
+            }
             match self.inbound.next(now) {
-                // The record of a session of this process is the session itself.
-                Next::Record(h) => self.inbound.recorded(h),
+                Next::Record(h) => match &self.record {
+                    Some(record) => record.record(h),
+                    // The record of a session that nobody else can have is the session itself.
+                    None => self.inbound.recorded(h),
+                },
                 Next::Announce(h) => nonza::write_answer(h, out),
                 Next::Wait(until) => break until,
             }
@@ -169,11 +247,17 @@ impl Managed {
         result
     }
 
-    /// The stream is resumed: the `h` for `<resumed/>`, everything up to `safe` being so. What is written next is
-    /// [`Managed::unacknowledged`].
-    pub(crate) fn resumed(&mut self, safe: u64) -> u32 {
+    /// The stream is about to be resumed, everything up to `safe` being so: the `h` that is to be written down before
+    /// [`Managed::resumed`].
+    pub(crate) fn will_resume(&mut self, safe: u64) -> u32 {
         self.safe(safe);
-        self.inbound.recorded(self.inbound.safe_count());
+        self.inbound.safe_count()
+    }
+
+    /// The stream is resumed: the `h` for `<resumed/>`, as it was written down. What is written next is
+    /// [`Managed::unacknowledged`].
+    pub(crate) fn resumed(&mut self, recorded: u32) -> u32 {
+        self.inbound.recorded(recorded);
         let h = self.inbound.resumed();
         // All that was received and is not safe is to come again, and was handled already.
         self.repeats = self.fingerprints.clone();
@@ -226,6 +310,11 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn resume(managed: &mut Managed, safe: u64) -> u32 {
+        let h = managed.will_resume(safe);
+        managed.resumed(h)
+    }
+
     fn message(number: u32) -> String {
         format!("<message><body>{number}</body></message>")
     }
@@ -234,7 +323,7 @@ mod tests {
     fn cut() -> (Managed, u64) {
         let mut managed = Managed::new(Some(7), 10);
         for number in 1..=4 {
-            assert_eq!(managed.received(&message(number)), Incoming::New);
+            assert_eq!(managed.received(&message(number), || None), Incoming::New);
         }
         managed.safe(12);
         (managed, 14)
@@ -253,10 +342,10 @@ mod tests {
     #[test]
     fn xep0198_5_what_is_sent_again_is_counted_and_not_handled_twice() {
         let (mut managed, handled) = cut();
-        assert_eq!(managed.resumed(12), 2);
-        assert_eq!(managed.received(&message(3)), Incoming::Repeated);
-        assert_eq!(managed.received(&message(4)), Incoming::Repeated);
-        assert_eq!(managed.received(&message(4)), Incoming::New, "the same text, but one more");
+        assert_eq!(resume(&mut managed, 12), 2);
+        assert_eq!(managed.received(&message(3), || None), Incoming::Repeated);
+        assert_eq!(managed.received(&message(4), || None), Incoming::Repeated);
+        assert_eq!(managed.received(&message(4), || None), Incoming::New, "the same text, but one more");
         let now = Instant::now();
         managed.requested(now);
         managed.safe(handled + 1);
@@ -266,9 +355,9 @@ mod tests {
     #[test]
     fn a_client_that_does_not_send_again_what_it_was_told_to_loses_nothing_else() {
         let (mut managed, handled) = cut();
-        assert_eq!(managed.resumed(12), 2);
-        assert_eq!(managed.received(&message(9)), Incoming::New);
-        assert_eq!(managed.received(&message(3)), Incoming::New, "out of turn");
+        assert_eq!(resume(&mut managed, 12), 2);
+        assert_eq!(managed.received(&message(9), || None), Incoming::New);
+        assert_eq!(managed.received(&message(3), || None), Incoming::New, "out of turn");
         let now = Instant::now();
         managed.requested(now);
         // Those that it kept to itself were 3 and 4 of the session; these are 5 and 6, and 3 and 4 of the stream.
@@ -281,12 +370,73 @@ mod tests {
     #[test]
     fn a_second_cut_in_the_middle_of_the_repetition_is_told_the_same() {
         let (mut managed, _) = cut();
-        assert_eq!(managed.resumed(12), 2);
-        assert_eq!(managed.received(&message(3)), Incoming::Repeated);
-        assert_eq!(managed.resumed(12), 2);
+        assert_eq!(resume(&mut managed, 12), 2);
+        assert_eq!(managed.received(&message(3), || None), Incoming::Repeated);
+        assert_eq!(resume(&mut managed, 12), 2);
         for number in [3, 4] {
-            assert_eq!(managed.received(&message(number)), Incoming::Repeated);
+            assert_eq!(managed.received(&message(number), || None), Incoming::Repeated);
         }
+    }
+
+    fn moved() -> Managed {
+        let moved = Moved { id: 7, safe: 10, handled: 3, known: vec![(12, 120), (13, 130)], unacknowledged: vec![] };
+        Managed::moved(moved)
+    }
+
+    #[test]
+    fn what_a_dead_instance_had_made_safe_is_counted_and_not_handled_twice() {
+        let mut managed = moved();
+        let mut come = |essence| managed.received("<message/>", || Some(essence));
+        assert_eq!(
+            [come(110), come(120), come(130), come(140)].map(|come| come == Incoming::Known),
+            [false, true, true, false]
+        );
+        let now = Instant::now();
+        managed.requested(now);
+        // The session counts what it is told to skip.
+        managed.safe(3);
+        assert_eq!(written(&mut managed, now), "");
+        managed.safe(4);
+        assert_eq!(written(&mut managed, now), "<a xmlns='urn:xmpp:sm:3' h='14'/>");
+    }
+
+    #[test]
+    fn what_is_not_the_same_stanza_is_handled_whatever_its_number() {
+        let mut managed = moved();
+        let mut come = |essence| managed.received("<message/>", || Some(essence));
+        assert_eq!([come(110), come(130), come(130)], [Incoming::New; 3]);
+    }
+
+    struct Slow(std::sync::Mutex<(Vec<u32>, Option<Recorded>)>);
+
+    impl Record for Arc<Slow> {
+        fn record(&self, h: u32) {
+            self.0.lock().unwrap().0.push(h);
+        }
+
+        fn recorded(&self) -> Option<Recorded> {
+            self.0.lock().unwrap().1.take()
+        }
+    }
+
+    #[test]
+    fn nothing_is_announced_before_it_is_written_down() {
+        let mut managed = Managed::new(Some(7), 0);
+        let record = Arc::new(Slow(std::sync::Mutex::new((Vec::new(), None))));
+        managed.record_by(Box::new(Arc::clone(&record)));
+        managed.received(&message(1), || None);
+        managed.safe(1);
+        let now = Instant::now();
+        managed.requested(now);
+        assert_eq!(written(&mut managed, now), "");
+        assert_eq!(record.0.lock().unwrap().0, [1]);
+        record.0.lock().unwrap().1 = Some(Recorded::Not);
+        assert_eq!(written(&mut managed, now), "");
+        let later = now + std::time::Duration::from_millis(60);
+        assert_eq!(written(&mut managed, later), "");
+        assert_eq!(record.0.lock().unwrap().0, [1, 1], "tried again");
+        record.0.lock().unwrap().1 = Some(Recorded::Written(1));
+        assert_eq!(written(&mut managed, later), "<a xmlns='urn:xmpp:sm:3' h='1'/>");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Metrics {
     pub(crate) write_timeouts: IntCounter,
     pub(crate) resumed: IntCounter,
     pub(crate) not_resumed: IntCounter,
+    pub(crate) handed_over: IntCounter,
+    pub(crate) taken_over: IntCounter,
 }
 
 impl Metrics {
@@ -104,6 +106,16 @@ impl Metrics {
                 registry,
                 "starling_c2s_resumed_total",
                 "Sessions resumed on a new connection (XEP-0198).",
+            )?,
+            handed_over: counter(
+                registry,
+                "starling_c2s_handed_over_total",
+                "Sessions whose clients resumed them at another instance, which was given what was left here.",
+            )?,
+            taken_over: counter(
+                registry,
+                "starling_c2s_taken_over_total",
+                "Sessions that clients resumed here, and that were at another instance before.",
             )?,
             not_resumed: counter(
                 registry,

@@ -22,7 +22,7 @@ use starling_session::Session;
 use starling_xmpp::jid::{BareJid, bare_str};
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::managed::Managed;
+use crate::{managed::Managed, recorder::Shadow};
 
 /// For the task that has the session to let go of it: it may be waiting for the store.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -68,11 +68,19 @@ pub(crate) struct Claim {
     id: u128,
     seconds: u32,
     slot: Arc<Slot>,
+    /// Where others see it; `None`: nobody else can resume it, or somebody else has it by now.
+    shadow: Option<Arc<Shadow>>,
 }
 
 impl Resumable {
     /// Lets the session be resumed by `id` until the claim is dropped, which it is `seconds` after its connection was cut.
-    pub(crate) fn claim(self: &Arc<Self>, id: u128, session: &Session, seconds: u32) -> Claim {
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        id: u128,
+        session: &Session,
+        seconds: u32,
+        shadow: Option<Arc<Shadow>>,
+    ) -> Claim {
         let account = bare_str(session.full()).into();
         let slot = Arc::new(Slot {
             account,
@@ -81,20 +89,18 @@ impl Resumable {
             owner: AtomicWaker::new(),
         });
         self.sessions.pin().insert(id, Arc::clone(&slot));
-        Claim { table: Arc::clone(self), id, seconds, slot }
+        Claim { table: Arc::clone(self), id, seconds, slot, shadow }
     }
 
     /// How much of what the client sent in an ended session of this account was safe.
-    pub(crate) fn ended(&self, account: &BareJid, previd: &str) -> Option<u32> {
-        let id = read(previd)?;
+    pub(crate) fn ended(&self, account: &BareJid, id: u128) -> Option<u32> {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         ended.iter().find(|ended| ended.id == id && *ended.account == *account.as_str()).map(|ended| ended.h)
     }
 
     /// Asks for the session that `previd` names, whoever has it. `None`: there is none that this account may have.
     /// Another account's session is not told from none.
-    pub(crate) fn request(&self, account: &BareJid, previd: &str) -> Option<Fetching> {
-        let id = read(previd)?;
+    pub(crate) fn request(&self, account: &BareJid, id: u128) -> Option<Fetching> {
         let slot = self.sessions.pin().get(&id).filter(|slot| *slot.account == *account.as_str()).map(Arc::clone)?;
         let (sender, receiver) = oneshot::channel();
         // Whoever asked before and has not been served gets nothing: the client has come again since.
@@ -133,6 +139,9 @@ impl Claim {
     /// Who asks for the session, if anybody does; registers whom to wake when somebody does.
     pub(crate) fn request(&self, waker: &Waker) -> Option<oneshot::Sender<Box<Live>>> {
         self.slot.owner.register(waker);
+        if let Some(shadow) = &self.shadow {
+            shadow.register(waker);
+        }
         if !self.slot.asked.swap(false, Ordering::AcqRel) {
             return None;
         }
@@ -142,8 +151,21 @@ impl Claim {
 }
 
 impl Claim {
+    /// Where others see the stream, if they do.
+    pub(crate) const fn shadow(&self) -> Option<&Arc<Shadow>> {
+        self.shadow.as_ref()
+    }
+
+    /// The stream goes on without this claim: somebody else has it by now, or whoever comes is to find it as it is written.
+    pub(crate) fn let_go(mut self) {
+        self.shadow = None;
+    }
+
     /// The session ends without being resumed; `h` of what its client sent is safe.
-    pub(crate) fn ended(self, h: u32) {
+    pub(crate) fn ended(mut self, h: u32) {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.close(Some(h));
+        }
         let mut ended = self.table.ended.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.len() >= ENDED {
             ended.pop_front();
@@ -154,7 +176,11 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.table.sessions.pin().remove(&self.id);
+        if let Some(shadow) = self.shadow.take() {
+            shadow.close(None);
+        }
+        // Whoever resumes it here has made a claim of their own by now.
+        self.table.sessions.pin().remove_if(&self.id, |_, slot| Arc::ptr_eq(slot, &self.slot)).ok();
         *self.slot.request.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
@@ -164,7 +190,8 @@ pub(crate) fn write(id: u128) -> String {
     format!("{id:032x}")
 }
 
-fn read(previd: &str) -> Option<u128> {
+/// The id that a client says. `None`: it is none of ours.
+pub(crate) fn read(previd: &str) -> Option<u128> {
     let is_ours = previd.len() == 32 && previd.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_ours.then(|| u128::from_str_radix(previd, 16).ok()).flatten()
 }

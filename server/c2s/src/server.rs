@@ -25,9 +25,11 @@ use tracing::{info, warn};
 use crate::{
     Config, Limits, Role,
     closing::LAST_WORDS,
+    handing::{Asked, Frozen},
     limits::Gate,
     listener::{Listener, REFUSED_AT_ONCE},
     metrics::Metrics,
+    recorder::Recorder,
     register::Registrations,
     resumption::Resumable,
 };
@@ -76,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) service: Arc<Service>,
     pub(crate) resumable: Arc<Resumable>,
+    pub(crate) recorder: Recorder,
+    pub(crate) frozen: Frozen,
     pub(crate) gate: Arc<Gate>,
     pub(crate) password_checks: Arc<Semaphore>,
     pub(crate) registrations: Registrations,
@@ -124,7 +128,10 @@ impl C2s {
             limits.failed_log_ins_per_address,
             limits.failed_log_ins_per_account,
         );
+        let recorder = Recorder::start(&service);
         let shared = Shared {
+            recorder,
+            frozen: Frozen::default(),
             policy: with_features_of(config.policy, &service),
             trusted_proxies: config.trusted_proxies,
             certificates,
@@ -141,7 +148,9 @@ impl C2s {
             limits,
         };
         let addresses = listeners.iter().map(|listener| (listener.role, listener.address)).collect();
-        Ok(Self { shared: Arc::new(shared), local, addresses, listeners: Mutex::new(listeners) })
+        let shared = Arc::new(shared);
+        shared.service.set_streams(Arc::new(Asked(Arc::downgrade(&shared))));
+        Ok(Self { shared, local, addresses, listeners: Mutex::new(listeners) })
     }
 
     /// Where it listens, with the ports that the system chose where 0 was asked for.
@@ -169,6 +178,7 @@ impl C2s {
         // A log-in that ended in a session between the two is told too: its task asks `stop` before it hands over.
         self.local.close_all(&StreamCondition::SystemShutdown.into());
         let ended = timeout(grace + LAST_WORDS, self.shared.tasks.wait()).await.is_ok();
+        self.shared.recorder.close().await;
         if !ended {
             warn!(left = self.shared.tasks.len(), "Connections left when the time to stop was over.");
         }

@@ -126,6 +126,9 @@ pub trait Link: Send + Sync + 'static {
     /// nobody knows.
     fn close(&self, session: &SessionRecord, error: StreamError) -> bool;
 
+    /// The sessions of this process, as far as it is known here what they are.
+    fn here(&self) -> Vec<SessionRecord>;
+
     /// Makes the calling process the place of `full`, until [`Link::detach`].
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox;
 

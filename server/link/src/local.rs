@@ -64,6 +64,13 @@ impl LocalLink {
 }
 
 impl LocalLink {
+    /// See [`Link::here`].
+    pub(crate) fn records(&self, own: InstanceId) -> Vec<SessionRecord> {
+        let sessions = self.sessions.pin();
+        let records = sessions.iter().map(|(full, mailbox)| (full.parse(), mailbox.id));
+        records.filter_map(|(full, id)| Some(SessionRecord::new(full.ok()?, id, own))).collect()
+    }
+
     /// See [`Link::poke`].
     pub(crate) fn poke_here(&self, full: &str, id: SessionId) -> bool {
         match self.sessions.pin().get(full) {
@@ -111,6 +118,10 @@ impl Link for LocalLink {
 
     fn close(&self, session: &SessionRecord, error: StreamError) -> bool {
         self.close_here(session.full.as_str(), session.id, error)
+    }
+
+    fn here(&self) -> Vec<SessionRecord> {
+        self.records(InstanceId(0))
     }
 
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox {

@@ -189,6 +189,11 @@ impl Inbox {
         self.state.missed_presence.load(Ordering::Acquire) && self.state.missed_presence.swap(false, Ordering::AcqRel)
     }
 
+    /// Presence may have been missed before the session came here.
+    pub fn miss_presence(&self) {
+        self.state.missed_presence.store(true, Ordering::Release);
+    }
+
     /// Whether kept messages wait in the store. Until [`Inbox::end_backlog`], newer ones go there too.
     #[must_use]
     pub fn has_backlog(&self) -> bool {

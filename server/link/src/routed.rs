@@ -268,6 +268,10 @@ impl Link for RoutedLink {
         self.put(session.instance, item) == Outcome::Queued
     }
 
+    fn here(&self) -> Vec<SessionRecord> {
+        self.shared.local.records(self.shared.own)
+    }
+
     fn attach(&self, full: &FullJid, id: SessionId, bounds: Bounds) -> Inbox {
         self.shared.local.attach(full, id, bounds)
     }

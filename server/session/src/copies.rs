@@ -44,7 +44,7 @@ const DIRECT_INVITATION: &str = "jabber:x:conference";
 /// XEP-0045.
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0359.
-const STANZA_IDS: &str = "urn:xmpp:sid:0";
+pub(crate) const STANZA_IDS: &str = "urn:xmpp:sid:0";
 
 /// On which side of the conversation the account is that the copy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -83,6 +83,8 @@ pub struct Ended<'a> {
     pub session: SessionId,
     /// Whether it was available until then.
     pub was_available: bool,
+    /// It goes on at another instance.
+    pub moved: bool,
     /// The process that it was on.
     pub service: &'a Arc<Service>,
 }

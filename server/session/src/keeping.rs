@@ -27,7 +27,7 @@ use starling_xmpp::{
     jid::{BareJid, Jid, bare_str},
     stanza::{Kind, MessageType},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 /// Gives ids to messages: rising, and never the same as another instance's.
@@ -138,6 +138,10 @@ impl Record for Kept {
         let received = |state| row(recipient, self.envelope.from.as_str(), Direction::Received, state);
         match self.change {
             KeptChange::Entered { sent } => {
+                let sender = bare_str(&self.envelope.from);
+                let origin = tracking.origin.map(|origin| Origin { stream: origin.stream, count: origin.count });
+                // A message to oneself is one row: the one that somebody has to get.
+                let received = |state| Row { origin: origin.filter(|_| sender == recipient), ..received(state) };
                 match tracking.standing() {
                     Standing::InFlight => {
                         let holders = self.holders.get_or_init(|| numbers(&tracking.holders(self.own)));
@@ -149,11 +153,8 @@ impl Record for Kept {
                     }
                     Standing::Pending | Standing::Delivered => {}
                 }
-                let sender = bare_str(&self.envelope.from);
-                // A message to oneself is one row: the one that somebody has to get.
                 if sent && tracking.archived && sender != recipient {
                     let peer = self.envelope.to.as_ref().map_or(sender, Jid::as_str);
-                    let origin = tracking.origin.map(|origin| Origin { stream: origin.stream, count: origin.count });
                     out.push(Change::Put(Row { origin, ..row(sender, peer, Direction::Sent, RowState::Delivered) }));
                 }
             }
@@ -191,6 +192,7 @@ pub(crate) struct Keeper {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) revoked: CancellationToken,
 }
 
 impl Keeper {
@@ -244,6 +246,10 @@ impl Observer<Kept> for Keeper {
         if !pending.is_empty() {
             self.tell_all(pending);
         }
+    }
+
+    fn revoked(&self) {
+        self.revoked.cancel();
     }
 
     fn failed(&self, records: &mut Vec<Kept>, error: &Error) {

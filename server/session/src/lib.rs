@@ -21,6 +21,7 @@ mod keeping;
 mod ledger;
 mod message;
 mod metrics;
+pub mod moving;
 mod offline;
 mod presence;
 pub mod privacy;
@@ -30,6 +31,7 @@ mod service;
 mod session;
 mod stamp;
 pub mod subscription;
+mod undertaker;
 
 pub use crate::{
     backend::BackendAway,

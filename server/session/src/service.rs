@@ -17,7 +17,7 @@ use starling_xmpp::{
     jid::{BareJid, FullJid, ResourcePart},
     random::Random,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use crate::{
@@ -81,6 +81,8 @@ pub struct Service {
     privacy: privacy::Cache,
     /// Set once, by whoever has the streams.
     streams: OnceLock<Arc<dyn Streams>>,
+    /// Others have taken this instance for dead.
+    revoked: CancellationToken,
 }
 
 /// What a [`Service`] stands on.
@@ -111,7 +113,13 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let Parts { instance, domains, policy, registry, link, store, extensions, metrics, journal } = parts;
         let tasks = TaskTracker::new();
-        let keeper = Keeper { registry: Arc::clone(&registry), link: Arc::clone(&link), tasks: tasks.clone() };
+        let revoked = CancellationToken::new();
+        let keeper = Keeper {
+            registry: Arc::clone(&registry),
+            link: Arc::clone(&link),
+            tasks: tasks.clone(),
+            revoked: revoked.clone(),
+        };
         let messages: Arc<dyn Messages> = Arc::clone(&store) as _;
         let journal = Journal::start(messages, Arc::new(keeper), JournalConfig::default(), &tasks, journal);
         Self {
@@ -131,7 +139,18 @@ impl Service {
             rosters: Rosters::default(),
             privacy: privacy::Cache::default(),
             streams: OnceLock::new(),
+            revoked,
         }
+    }
+
+    /// Returns when others have taken this instance for dead: whatever it writes is refused, and its sessions are not its own
+    /// any more. Nothing is to be said to anybody; a new incarnation may begin.
+    pub async fn is_revoked(&self) {
+        self.revoked.cancelled().await;
+    }
+
+    pub(crate) fn revoked(&self) {
+        self.revoked.cancel();
     }
 
     /// Ends what runs behind the sessions, which have ended: what is to be kept is written, or given up after a while.
@@ -190,6 +209,11 @@ impl Service {
     /// How many messages wait for whom.
     pub(crate) const fn waiting(&self) -> &Waiting {
         &self.waiting
+    }
+
+    /// What may wait for one client.
+    pub(crate) const fn queue(&self) -> Bounds {
+        self.policy.queue
     }
 
     /// Whether messages stay in the archives.

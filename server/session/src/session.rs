@@ -37,6 +37,8 @@ pub struct Session {
     pub(crate) priority: Option<i8>,
     /// Whom it sent presence to directly, and who has to hear of its end (RFC 6121 §4.6.3).
     pub(crate) directed: Vec<Jid>,
+    /// Since [`Session::has_new_details`] was asked.
+    pub(crate) details_changed: bool,
     /// What it sent and what of it is safe.
     pub(crate) ledger: Ledger,
     /// What the stanza that is being handled is in the client's stream, if that can be resumed elsewhere.
@@ -75,6 +77,7 @@ impl Session {
             lang: None,
             priority: None,
             directed: Vec::new(),
+            details_changed: false,
             ledger: Ledger::default(),
             origin: None,
             addresses: AddressCache::default(),
@@ -432,11 +435,6 @@ impl Session {
         self.service.link().poke(&self.record());
     }
 
-    /// The session's record, as far as it says where it is.
-    fn record(&self) -> SessionRecord {
-        SessionRecord::new(self.full.clone(), self.id, self.service.instance())
-    }
-
     /// Ends the way to the session: from here on its senders are told that nobody is there.
     pub fn detach(&self) {
         self.service.link().detach(&self.full, self.id);
@@ -453,7 +451,7 @@ impl Session {
         }
         self.service.roster_ends(&self.full.to_bare());
         let Self { service, full, id, .. } = &self;
-        let ended = Ended { full, session: *id, was_available, service };
+        let ended = Ended { full, session: *id, was_available, moved: false, service };
         service.extensions().session_ended(&ended).await;
         self.service.metrics().sessions.dec();
     }

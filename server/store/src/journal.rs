@@ -52,6 +52,9 @@ pub trait Observer<R>: Send + Sync + 'static {
 
     /// These are given up.
     fn failed(&self, records: &mut Vec<R>, error: &Error);
+
+    /// This instance has no right to write any more ([`Error::Revoked`]): nothing of what waits will ever be written.
+    fn revoked(&self);
 }
 
 /// The bounds.

@@ -97,7 +97,7 @@ pub struct Row<'a> {
     /// The instances that have it, while it is in flight: see [`crate::Instances`]. If none of them has a right to it any
     /// more, the row is pending.
     pub holders: &'a [u64],
-    /// Of a sent one, what it was in its sender's stream, if that can be resumed.
+    /// Of one that the account sent, what it was in its sender's stream, if that can be resumed.
     pub origin: Option<Origin>,
     /// The stanza in portable form.
     pub stanza: &'a [u8],
@@ -196,8 +196,9 @@ pub trait Messages: Send + Sync + 'static {
     /// The same for the messages of one account, all of them; how many.
     async fn release_account(&self, account: &str, holder: u64) -> Result<u64, Error>;
 
-    /// Which stanzas of a stream are in the account's archived rows, as sent by it: their counts, of those behind `since`.
-    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<u32>, Error>;
+    /// Which stanzas of a stream are in the account's archived rows, as sent by it: their counts, and the stanzas in portable
+    /// form, of those behind `since`.
+    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error>;
 
     /// Deletes up to `limit` delivered messages that are older than `before`. How many.
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error>;

@@ -89,21 +89,32 @@ impl Extension for LastActivity {
         let status = presence.stanza.raw.child("status", presence.stanza.raw.namespace());
         let mut status = status.map(|status| status.text().into_owned()).unwrap_or_default();
         status.truncate(status.floor_char_boundary(LONGEST_STATUS));
-        self.left().insert(presence.from.to_bare(), Left { at: now(), status });
+        let (account, left) = (presence.from.to_bare(), Left { at: now(), status });
+        if presence.service.registry().are_shared() {
+            // Whoever asks may be at another instance, which does not see what is remembered here.
+            let (service, account, left) = (Arc::clone(presence.service), account.clone(), left.clone());
+            presence.service.tasks().spawn(async move { keep(&service, &account, &left).await });
+        }
+        self.left().insert(account, left);
     }
 
     fn session_ended(&self, ended: &Ended<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let account = ended.full.to_bare();
         let said = self.left().remove(&account);
+        if ended.moved && said.is_none() {
+            return None;
+        }
         // §5: a session that ends without a word was active until now.
         let left = if ended.was_available { Left { at: now(), status: String::new() } } else { said? };
         let service = Arc::clone(ended.service);
-        Some(Box::pin(async move {
-            let kept = service.store().put_document(&account, KIND, "", &left.write(), usize::MAX).await;
-            if let Err(error) = kept {
-                warn!(%account, %error, "Last activity not kept.");
-            }
-        }))
+        Some(Box::pin(async move { keep(&service, &account, &left).await }))
+    }
+}
+
+async fn keep(service: &Service, account: &BareJid, left: &Left) {
+    let kept = service.store().put_document(account, KIND, "", &left.write(), usize::MAX).await;
+    if let Err(error) = kept {
+        warn!(%account, %error, "Last activity not kept.");
     }
 }
 

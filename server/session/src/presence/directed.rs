@@ -36,6 +36,7 @@ pub(super) async fn send(
     }
     if presence == PresenceType::Unavailable {
         session.directed.retain(|target| target != to);
+        session.details_changed = true;
     }
     let envelope = session.envelope(stanza);
     let service = &session.service;
@@ -51,6 +52,7 @@ pub(super) async fn send(
     };
     if is_new {
         session.directed.push(to.clone());
+        session.details_changed = true;
     }
     match outcome {
         Some(Outcome::Queued) => Fate::Delivered,
@@ -68,6 +70,7 @@ pub(super) async fn take_leave(
     envelope: &Arc<Envelope>,
 ) {
     let service = Arc::clone(&session.service);
+    session.details_changed |= !session.directed.is_empty();
     for target in std::mem::take(&mut session.directed) {
         let knows = was_available && has_heard(&service, &session.account, roster, &target).await;
         if !knows && may_pass(&service, &session.full, &target, envelope.kind).await {

@@ -60,7 +60,8 @@ impl Service {
     }
 
     /// Up to which version the account's sessions here know their roster.
-    pub(crate) fn roster_told(&self, account: &BareJid) -> Option<u64> {
+    #[must_use]
+    pub fn roster_told(&self, account: &BareJid) -> Option<u64> {
         self.rosters().told.lock().get(account).copied()
     }
 
@@ -117,10 +118,25 @@ impl Service {
             self.rosters().told.lock().insert(account.clone(), version);
             return;
         }
+        self.tell_since(account, told).await;
+    }
+
+    /// Tells the sessions here what they were not told, for one that was at another instance until now.
+    pub(crate) async fn tell_missed(&self, account: &BareJid) {
+        let _turn = self.rosters().changing(account.as_str()).await;
+        if let Some(told) = self.roster_told(account) {
+            self.tell_since(account, told).await;
+        }
+    }
+
+    async fn tell_since(&self, account: &BareJid, told: u64) {
         let (now, changes) = match self.store().roster_since(account, told).await {
             Ok(Some(changes)) => changes,
             // Too long ago: they find out when they ask again.
-            Ok(None) => (version, Vec::new()),
+            Ok(None) => {
+                self.rosters().told.lock().remove(account);
+                return;
+            }
             Err(error) => {
                 warn!(%account, %error, "A change of a roster is told later");
                 return;

@@ -18,6 +18,7 @@ enum Act {
     TakeAfter(Duration),
     FailAfter(Duration),
     Hang,
+    Revoke,
 }
 
 /// A database that does as it is told, and takes everything once it is told nothing more.
@@ -68,6 +69,7 @@ impl Messages for Database {
                 false
             }
             Act::Hang => std::future::pending().await,
+            Act::Revoke => return Err(Error::Revoked),
         };
         if !takes {
             return Err(Error::Busy(sqlx::Error::PoolTimedOut));
@@ -91,7 +93,7 @@ impl Messages for Database {
     async fn release_account(&self, _: &str, _: u64) -> Result<u64, Error> {
         unreachable!()
     }
-    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<u32>, Error> {
+    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {
         unreachable!()
     }
     async fn expire(&self, _: MessageId, _: u32) -> Result<u64, Error> {
@@ -150,6 +152,7 @@ impl Record for Item {
 struct Heard {
     committed: Mutex<Vec<(Instant, u64)>>,
     failed: Mutex<Vec<(Instant, u64)>>,
+    revoked: Mutex<bool>,
 }
 
 impl Heard {
@@ -166,6 +169,10 @@ impl Observer<Item> for Heard {
     fn committed(&self, records: &mut Vec<Item>) {
         let now = Instant::now();
         self.committed.lock().unwrap().extend(records.drain(..).map(|item| (now, item.number)));
+    }
+
+    fn revoked(&self) {
+        *self.revoked.lock().unwrap() = true;
     }
 
     fn failed(&self, records: &mut Vec<Item>, _: &Error) {
@@ -449,4 +456,16 @@ async fn whatever_the_database_does_each_record_ends_once_and_in_order() {
         assert_eq!(all, (0..pushed.len() as u64).collect::<Vec<_>>(), "seed {seed}");
         setting.end().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_write_any_more_is_told_so() {
+    let setting = start(Database::planned([Act::Fail]), small());
+    setting.push([1]);
+    setting.journal.barrier().await;
+    assert!(!*setting.heard.revoked.lock().unwrap(), "an error like any other");
+    setting.database.plan.lock().unwrap().push_back(Act::Revoke);
+    setting.push([2]);
+    setting.journal.barrier().await;
+    assert!(*setting.heard.revoked.lock().unwrap());
 }

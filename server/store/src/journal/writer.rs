@@ -104,6 +104,9 @@ impl<R: Record> Writer<R> {
                 warn!(%error, "The database does not take messages; tried again");
                 failing = true;
             }
+            if let Error::Revoked = error {
+                self.observer.revoked();
+            }
             self.give_up(&error);
             if self.shared.is_over() {
                 return ControlFlow::Break(());

@@ -64,7 +64,7 @@ const WAITING: &str = "SELECT id, peer, archived, stanza FROM message \
 const CLAIM: &str = "UPDATE message SET state = 2 WHERE account = ? AND state <> 0 AND state = 1 AND id <= ?";
 const IN_FLIGHT: &str = "SELECT account, id FROM message WHERE state <> 0 AND state = 2 LIMIT ?";
 const RELEASE: &str = "UPDATE message SET state = 1 WHERE account = ? AND state <> 0 AND state = 2";
-const SENT: &str = "SELECT origin FROM ( \
+const SENT: &str = "SELECT origin, stanza FROM ( \
     SELECT o.id FROM message_segment AS s \
     CROSS JOIN message_of AS o ON o.segment = s.last AND o.account = ?1 AND o.id > ?2 WHERE s.last > ?2 \
     UNION ALL SELECT id FROM message \
@@ -189,10 +189,11 @@ fn origin_bytes(origin: Origin) -> Vec<u8> {
     [&origin.stream.to_be_bytes()[..], &origin.count.to_be_bytes()].concat()
 }
 
-fn read_count(row: &SqliteRow) -> Result<u32, Error> {
+fn read_sent(row: &SqliteRow) -> Result<(u32, Vec<u8>), Error> {
     let origin: Vec<u8> = row.try_get("origin")?;
     let count = origin.get(16..).and_then(|count| count.try_into().ok()).map(u32::from_be_bytes);
-    count.ok_or_else(|| Error::Corrupt(format!("an origin of {} bytes", origin.len())))
+    let count = count.ok_or_else(|| Error::Corrupt(format!("an origin of {} bytes", origin.len())))?;
+    Ok((count, row.try_get("stanza")?))
 }
 
 pub(super) fn read_id(row: &SqliteRow, column: &str) -> Result<MessageId, Error> {
@@ -329,10 +330,10 @@ impl Messages for SqliteStore {
         Ok(released.rows_affected())
     }
 
-    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<u32>, Error> {
+    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {
         let stream = stream.to_be_bytes().to_vec();
         let found = sqlx::query(SENT).bind(account).bind(id_bytes(since)).bind(stream);
-        found.fetch_all(&self.readers).await?.iter().map(read_count).collect()
+        found.fetch_all(&self.readers).await?.iter().map(read_sent).collect()
     }
 
     async fn expire(&self, before: MessageId, limit: u32) -> Result<u64, Error> {

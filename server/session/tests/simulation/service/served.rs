@@ -183,7 +183,7 @@ impl Served {
         if raw.namespace() == ns::SM {
             return self.nonza(nonza::parse(&raw).unwrap().unwrap());
         }
-        if self.managed.as_mut().map(|managed| managed.received(raw.as_str())) == Some(Incoming::Repeated) {
+        if self.managed.as_mut().map(|managed| managed.received(raw.as_str(), || None)) == Some(Incoming::Repeated) {
             return;
         }
         self.say(|| format!("handles {:?}", message_of(text)));
@@ -250,7 +250,8 @@ impl Served {
     fn resume(&mut self, Attach { end, h }: Attach) {
         let Some(managed) = &mut self.managed else { return };
         managed.acknowledged(h, self.session.service(), &self.inbox).unwrap();
-        let h = managed.resumed(self.session.safe());
+        let h = managed.will_resume(self.session.safe());
+        let h = managed.resumed(h);
         end.send(format!("<resumed h='{h}'/>"));
         for item in managed.unacknowledged() {
             let bytes = match item {

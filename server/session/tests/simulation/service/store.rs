@@ -199,7 +199,7 @@ impl Messages for MemoryStore {
         Ok(0)
     }
 
-    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<u32>, Error> {
+    async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {
         Ok(Vec::new())
     }
 

@@ -1,0 +1,170 @@
+//! Streams whose clients have come to another instance: what is left of them is handed over, and kept until the other has it
+//! for good.
+//!
+//! ```text
+//!   hand_over ──► the session's task lets go ──► kept messages: to the store, and their entries know
+//!                                            ├─► all that its client sent is safe
+//!                                            └─► the rest, and its counts ──► the other ── settled ──► nothing is left here
+//! ```
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use starling_link::{Envelope, Parcel};
+use starling_proto::instance::{HandOver, HandedOver, Settling};
+use starling_registry::{InstanceId, StreamId};
+use starling_session::{Service, Session, Streams, moving::Returning};
+use starling_xmpp::{acks::TooHigh, jid::BareJid};
+use tokio::{select, sync::oneshot, time::timeout};
+use tracing::{debug, info};
+
+use crate::{managed::Item, resumption::Live, server::Shared};
+
+/// How long what the client sent has to become safe. The journal gives up before.
+const SAFE_WITHIN: Duration = Duration::from_secs(8);
+
+/// Sessions that were handed over and that nobody has for good yet. As many as there were sessions at most.
+#[derive(Default)]
+pub(crate) struct Frozen(Mutex<HashMap<u128, Left>>);
+
+struct Left {
+    account: BareJid,
+    handed: HandedOver,
+    /// Somebody has it for good.
+    settled: oneshot::Sender<()>,
+}
+
+impl Frozen {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, Left>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever it was handed to has it for good.
+    pub(crate) fn settle(&self, id: u128) {
+        if let Some(left) = self.lock().remove(&id) {
+            left.settled.send(()).ok();
+        }
+    }
+}
+
+/// What other instances ask of the streams of this process.
+pub(crate) struct Asked(pub(crate) Weak<Shared>);
+
+impl Streams for Asked {
+    fn hand_over(&self, to: InstanceId, asked: HandOver) -> BoxFuture<'static, Option<HandedOver>> {
+        let shared = self.0.upgrade();
+        Box::pin(async move {
+            let handed = hand_over(&shared?, asked).await;
+            info!(%to, is_here = handed.is_some(), "A stream is wanted elsewhere");
+            handed
+        })
+    }
+
+    fn settled(&self, settling: Settling) {
+        if let (Some(shared), Ok(id)) = (self.0.upgrade(), settling.stream.try_into()) {
+            shared.frozen.settle(u128::from_be_bytes(id));
+        }
+    }
+}
+
+/// What is left of a stream of this process. `None`: there is nothing of it.
+pub(crate) async fn hand_over(shared: &Arc<Shared>, asked: HandOver) -> Option<HandedOver> {
+    let id = u128::from_be_bytes(asked.stream.try_into().ok()?);
+    let account = BareJid::new(&asked.account).ok()?;
+    if let Some(left) = shared.frozen.lock().get(&id).filter(|left| left.account == account) {
+        // It was handed to somebody who did not come to have it.
+        return Some(left.handed.clone());
+    }
+    let mut live = shared.resumable.request(&account, id)?.wait().await?;
+    if let Err(TooHigh { sent, .. }) = live.managed.acknowledged(asked.handled, live.session.service(), &live.inbox) {
+        let shared = Arc::clone(shared);
+        shared.tasks.clone().spawn(async move { live.wait(&shared).await });
+        return Some(HandedOver { sent: Some(sent), ..HandedOver::default() });
+    }
+    Some(freeze(shared, id, account, *live).await)
+}
+
+async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) -> HandedOver {
+    let Live { mut session, mut inbox, mut managed, claim } = live;
+    let service = Arc::clone(session.service());
+    session.detach();
+    inbox.close();
+    let (mut returning, mut unacknowledged) = (Returning::default(), Vec::new());
+    let mut take = |envelope: Arc<Envelope>, unacknowledged: &mut Vec<Vec<u8>>| match &envelope.tracking {
+        Some(_) => returning.push(&service, &envelope),
+        None => unacknowledged.push(envelope.stanza.clone()),
+    };
+    for item in managed.drain() {
+        match item {
+            Item::Shared(envelope) => take(envelope, &mut unacknowledged),
+            Item::Own(bytes) => unacknowledged.push(bytes.into()),
+        }
+    }
+    while let Some(parcel) = inbox.try_recv() {
+        if let Parcel::Stanza(envelope) = parcel {
+            take(envelope, &mut unacknowledged);
+        }
+    }
+    let mut errors = Vec::new();
+    timeout(SAFE_WITHIN, settle(&mut session, &mut errors)).await.ok();
+    if !errors.is_empty() {
+        unacknowledged.push(errors);
+    }
+    returning.settled(&service).await;
+    managed.safe(session.safe());
+    let seconds = Duration::from_secs(claim.seconds().into());
+    claim.let_go();
+    let details = Some(session.details(0));
+    let handed = HandedOver { sent: None, safe: managed.safe_count(), details, unacknowledged };
+    let (sender, settled) = oneshot::channel();
+    let left = Left { account: account.clone(), handed: handed.clone(), settled: sender };
+    shared.frozen.lock().insert(id, left);
+    shared.metrics.handed_over.inc();
+    let owner = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let is_settled = select! {
+            settled = settled => settled.is_ok(),
+            () = owner.stop.cancelled() => true,
+            () = tokio::time::sleep(seconds) => is_elsewhere(&service, &account, id).await,
+        };
+        owner.frozen.lock().remove(&id);
+        if is_settled {
+            session.leave().await;
+        } else {
+            debug!(full = %session.full(), "A session was handed over to nobody");
+            session.end().await;
+        }
+    });
+    handed
+}
+
+/// Whether somebody has the stream for good, or it is gone.
+async fn is_elsewhere(service: &Service, account: &BareJid, id: u128) -> bool {
+    match service.registry().stream(account, StreamId(id)).await {
+        Ok(Some(record)) => record.previous != Some(service.instance()),
+        Ok(None) | Err(_) => true,
+    }
+}
+
+/// Until everything that the client sent is safe, or its sender is told otherwise.
+async fn settle(session: &mut Session, errors: &mut Vec<u8>) {
+    while !session.is_settled() {
+        let now = Instant::now();
+        while session.tend(now, errors) {}
+        let deadline = session.deadline(now).unwrap_or(now + SAFE_WITHIN);
+        let mut is_first = true;
+        let woken = poll_fn(|cx| {
+            session.register(cx.waker());
+            // What happened before the waker was there has woken nobody.
+            let is_woken = !session.is_tended() || session.is_settled() || !std::mem::replace(&mut is_first, false);
+            if is_woken { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::time::timeout_at(deadline.into(), woken).await.ok();
+    }
+}
