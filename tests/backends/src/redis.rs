@@ -78,7 +78,8 @@ impl Redis {
     }
 
     fn configuration(&self) -> String {
-        let mut lines = String::from("bind 127.0.0.1\ndaemonize no\n");
+        // By default, a primary waits five seconds for further replicas before it serves the first.
+        let mut lines = String::from("bind 127.0.0.1\ndaemonize no\nrepl-diskless-sync-delay 0\n");
         let port = self.port.number();
         match &self.certificates {
             None => writeln!(lines, "port {port}").unwrap(),
