@@ -10,10 +10,14 @@
 //!         memory (this process)   ·   redis (many processes), by the same traits
 //! ```
 
+mod accounts;
 mod members;
 mod memory;
 mod record;
+pub mod redis;
 mod streams;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 use std::sync::Arc;
 
@@ -25,6 +29,7 @@ pub use crate::{
     members::Members,
     memory::MemoryRegistry,
     record::{InstanceId, SessionId, SessionRecord, StreamId, Update},
+    redis::{RedisConfig, RedisMode, RedisRegistry},
     streams::{Fence, StreamRecord, StreamSave, StreamState, Streams},
 };
 
