@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!              ┌── local ── this instance's own sessions: the truth about them ──┐
-//!   calls ──►  │                                                                 ├─► wire ─► node ─┬─ changes ─► Redis
-//!  (sessions,  └── cache ── what others have, while Redis tracks it ◄─────────────────── pushes ───┴─ reads   ◄─►
-//!   streams,                                                                              ▲
-//!   membership)                                                             topology ◄────┘
+//!   calls ──►  │                                                                 ├─► wire ──► node ── link ──► Redis
+//!  (sessions,  └── cache ── what others have, while Redis tracks it ◄──────────────── pushes ◄───────┘
+//!   streams,                                                                          ▲
+//!   membership)                                                     topology ─────────┘
 //!
-//!   tasks: discovery   who can be written to                       topology ─► nodes come and go
+//!   tasks: discovery   who can be written to: topology, by which nodes come and go
 //!          link        one for each connection: makes it again
 //!          membership  the lease, each second
 //!          announcer   makes Redis say what is true here, wherever it may not
@@ -19,7 +19,8 @@
 //! | `update`, also of presence; `unbind` | one script; none where nothing changes |
 //! | `cached` | nothing: no lock, no wait |
 //! | `sessions` | one read (and a word to have it tracked) |
-//! | `sessions_of`, `with_presence` | one pipeline for each node, for all that is not cached |
+//! | `sessions_of` | one pipeline for each node, for all that is not cached |
+//! | `with_presence` | one pipeline for each node, two reads for each account |
 //! | `save_streams` | one pipeline for each node |
 //! | `take_stream`, `settle_stream` | one round trip: index and script |
 //! | an instance that does nothing | two commands a second, and one for each node of a cluster |

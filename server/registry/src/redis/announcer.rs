@@ -12,7 +12,6 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use redis::cmd;
 use starling_xmpp::jid::bare_str;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -145,8 +144,6 @@ impl Core {
     }
 
     async fn write_batch(&self, accounts: &[Box<str>], always: bool) -> bool {
-        let keys = &self.ground.keys;
-        let index = keys.index(self.local.instance);
         let (mut requests, mut sent) = (Vec::new(), Vec::new());
         for account in accounts {
             // The number first: what changes from here on has a larger one.
@@ -156,9 +153,7 @@ impl Core {
             if sessions.is_empty() {
                 self.local.mark_idle(account);
             } else {
-                let mut add = cmd("ZADD");
-                add.arg(&index).arg("GT").arg(change).arg(&**account);
-                requests.push(Request::change(&index, add));
+                requests.push(self.enter(account, change));
                 sent.push(Sent::Index);
             }
             for gone in gone {
@@ -208,7 +203,7 @@ impl Core {
             self.mark_dirty(&gone.full, None);
         }
         if let Sent::Session(record) = sent {
-            self.ground.cache.forget(bare_str(&record.full));
+            self.has_changed(bare_str(&record.full));
             if result == Some(0) && self.local.lose(&record.full, record.id) {
                 tracing::warn!(session = %record.id, "A session's resource was bound by another while Redis was away");
                 self.ground.metrics.lost.inc();

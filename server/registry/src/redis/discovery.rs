@@ -135,7 +135,7 @@ impl Discovery {
 
     /// The server that there is; of several, the next one once the last does not take what is written.
     fn next_server(&self) -> Result<Layout, NotFound> {
-        if let Some(node) = self.topology.load().nodes.first().filter(|node| !node.changes.has_failed()) {
+        if let Some(node) = self.topology.load().nodes.first().filter(|node| !node.link.has_failed()) {
             return Ok(Layout { nodes: vec![node.address.clone()], ranges: Vec::new() });
         }
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +175,7 @@ impl Discovery {
         question.arg("SLOTS");
         let topology = self.topology();
         for node in &topology.nodes {
-            let Some(live) = node.changes.live() else { continue };
+            let Some(live) = node.link.live() else { continue };
             match ask(&mut live.connection.clone(), &question).await.and_then(|answer| layout(&answer, &node.address)) {
                 Ok(layout) => return Ok(layout),
                 Err(error) => last = format!("{}: {error}", node.address),

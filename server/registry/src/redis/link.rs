@@ -5,6 +5,9 @@
 //!    ▲                               │
 //!    └── lost: closed, or an answer took too long (`fail`): from then on whoever asks is told at once that there is none
 //! ```
+//!
+//! Changes, reads, and what Redis says of reads that are no longer true go by the same connection. So whoever was told that
+//! its change is done has forgotten all that others had changed on that node before it, and reads nothing older by then.
 
 use std::{
     ptr,
@@ -19,7 +22,6 @@ use arc_swap::ArcSwapOption;
 use redis::{
     PushInfo, PushKind, RedisError, Value,
     aio::{AsyncPushSender, MultiplexedConnection, SendError},
-    cmd,
 };
 use starling_xmpp::random::{Random as _, SystemRandom};
 use tokio::{
@@ -37,15 +39,6 @@ use super::{
     scripts,
     signals::Signals,
 };
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// Changes, and whatever compares first.
-    Changes,
-    /// Reads that are remembered, with tracking where it is offered.
-    Reads,
-}
 
 /// What all links share.
 #[derive(Debug)]
@@ -70,7 +63,6 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct Link {
     address: Address,
-    purpose: Purpose,
     ground: Arc<Ground>,
     live: ArcSwapOption<Live>,
     tracks: AtomicBool,
@@ -80,9 +72,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, purpose: Purpose, ground: Arc<Ground>) -> Arc<Self> {
+    pub(super) fn new(address: Address, ground: Arc<Ground>) -> Arc<Self> {
         let (tracks, failed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { address, purpose, ground, live: ArcSwapOption::empty(), tracks, failed, lost: Notify::new() })
+        Arc::new(Self { address, ground, live: ArcSwapOption::empty(), tracks, failed, lost: Notify::new() })
     }
 
     /// The connection, if there is one.
@@ -110,7 +102,7 @@ impl Link {
         let current = self.live.load();
         // Of several that see it fail, one gives it up; the next is not made before that one is done.
         if is_failed(current.as_deref()) && is_failed(self.live.compare_and_swap(&current, None).as_deref()) {
-            tracing::warn!(server = %self.address, purpose = ?self.purpose, reason, "Connection to Redis lost");
+            tracing::warn!(server = %self.address, reason, "Connection to Redis lost");
             self.went();
         }
     }
@@ -125,10 +117,8 @@ impl Link {
     fn went(&self) {
         self.tracks.store(false, Ordering::Release);
         self.failed.store(true, Ordering::Release);
-        if self.purpose == Purpose::Reads {
-            // What is on its way by the lost connection would never be invalidated. What is there stays, as a hint.
-            self.ground.cache.close_epoch();
-        }
+        // What is on its way by the lost connection would never be invalidated. What is there stays, as a hint.
+        self.ground.cache.close_epoch();
         self.lost.notify_one();
         self.ground.signals.links.notify_one();
         self.ground.signals.discover.notify_one();
@@ -149,7 +139,7 @@ impl Link {
             let began = Instant::now();
             match self.connect().await {
                 Ok(()) => {
-                    tracing::info!(server = %self.address, purpose = ?self.purpose, failures, "Connected to Redis");
+                    tracing::info!(server = %self.address, failures, "Connected to Redis");
                     failures = 0;
                     self.lost.notified().await;
                 }
@@ -177,50 +167,51 @@ impl Link {
         let pushes = Arc::new(Pushes { link: Arc::downgrade(self), live, ended });
         let sender = Some(Arc::clone(&pushes) as Arc<dyn AsyncPushSender>);
         let (mut connection, resp3) = self.ground.connector.open(&self.address, Peer::Server, sender).await?;
-        let mut tracks = false;
-        match self.purpose {
-            Purpose::Changes => {
-                let mut load = redis::pipe();
-                for script in scripts::all() {
-                    load.cmd("SCRIPT").arg("LOAD").arg(script.source());
-                }
-                // Where it may not load scripts, they come with their first call.
-                let loaded = connection.send_packed_commands(&load, 0, load.len()).await?;
-                if let Some(Value::ServerError(error)) =
-                    loaded.into_iter().find(|value| matches!(value, Value::ServerError(_)))
-                {
-                    tracing::debug!(server = %self.address, %error, "Scripts not loaded");
-                }
-            }
-            Purpose::Reads if resp3 => {
-                match connection.send_packed_command(cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN")).await? {
-                    Value::ServerError(error) => {
-                        tracing::warn!(server = %self.address, %error, "Redis offers no tracking: nothing is cached");
-                    }
-                    _ => tracks = true,
-                }
-            }
-            Purpose::Reads => {
-                tracing::warn!(server = %self.address, "Redis does not speak RESP3: nothing is cached");
-            }
-        }
+        let tracks = self.set_up(&mut connection, resp3).await?;
         let live = Arc::new(Live { connection, tracks });
         pushes.live.get_or_init(|| Arc::downgrade(&live));
-        if self.purpose == Purpose::Reads {
-            // What was kept while Redis was away may have changed unseen.
-            self.ground.cache.flush();
-            self.ground.metrics.cache_flushes.inc();
-        }
+        // What was kept while Redis was away may have changed unseen.
+        self.ground.cache.flush();
+        self.ground.metrics.cache_flushes.inc();
         self.failed.store(false, Ordering::Release);
+        // Ahead: nobody must take for announced what is only connected.
+        self.ground.signals.announce_node(&self.address);
         self.live.store(Some(Arc::clone(&live)));
         self.tracks.store(tracks, Ordering::Release);
-        if self.purpose == Purpose::Changes {
-            self.ground.signals.announce_node(&self.address);
-        }
+        self.ground.signals.links.notify_one();
         if pushes.ended.load(Ordering::Acquire) {
             self.fail(&live, "closed");
         }
         Ok(())
+    }
+
+    /// Loads the scripts, and says whether there is tracking.
+    async fn set_up(&self, connection: &mut MultiplexedConnection, resp3: bool) -> Result<bool, ConnectError> {
+        let mut set_up = redis::pipe();
+        for script in scripts::all() {
+            set_up.cmd("SCRIPT").arg("LOAD").arg(script.source());
+        }
+        if resp3 {
+            // Of what is read, only what is asked for is tracked.
+            set_up.cmd("CLIENT").arg("TRACKING").arg("ON").arg("OPTIN");
+        }
+        let mut answers = connection.send_packed_commands(&set_up, 0, set_up.len()).await?;
+        let tracking = if resp3 { answers.pop() } else { None };
+        // Where it may not load scripts, they come with their first call.
+        if let Some(Value::ServerError(error)) = answers.pop() {
+            tracing::debug!(server = %self.address, %error, "Scripts not loaded");
+        }
+        match tracking {
+            Some(Value::ServerError(error)) => {
+                tracing::warn!(server = %self.address, %error, "Redis offers no tracking: nothing is cached");
+                Ok(false)
+            }
+            None => {
+                tracing::warn!(server = %self.address, "Redis does not speak RESP3: nothing is cached");
+                Ok(false)
+            }
+            Some(_) => Ok(true),
+        }
     }
 }
 

@@ -32,6 +32,14 @@ pub(super) struct Gone {
     pub(super) stream: Option<StreamId>,
 }
 
+/// A session that is about to be one of ours.
+#[derive(Debug)]
+struct Claimed {
+    id: SessionId,
+    /// It was, and was replaced.
+    superseded: bool,
+}
+
 /// What a session's update has changed.
 #[derive(Debug)]
 pub(super) struct Changed {
@@ -50,7 +58,7 @@ pub(super) struct Local {
     pub(super) instance: InstanceId,
     accounts: Accounts,
     changes: AtomicU64,
-    claims: Mutex<HashMap<Box<str>, Vec<SessionId>>>,
+    claims: Mutex<HashMap<Box<str>, Vec<Claimed>>>,
     /// Claims that go at these times, with what is then no session of ours.
     lingering: Mutex<Vec<(Instant, Gone)>>,
     dirty: Mutex<Dirty>,
@@ -101,13 +109,13 @@ impl Local {
     /// Whether the session is one of ours, or about to be.
     pub(super) fn knows(&self, account: &str, id: SessionId) -> bool {
         // In this order: a claim is let go after its session is entered.
-        lock(&self.claims).get(account).is_some_and(|ids| ids.contains(&id))
+        lock(&self.claims).get(account).is_some_and(|claims| claims.iter().any(|claim| claim.id == id))
             || self.get(account).iter().any(|record| record.id == id)
     }
 
     /// Says that a session is about to be one of ours, until the claim is dropped.
     pub(super) fn claim(&self, account: &str, id: SessionId) -> Claim<'_> {
-        lock(&self.claims).entry(account.into()).or_default().push(id);
+        lock(&self.claims).entry(account.into()).or_default().push(Claimed { id, superseded: false });
         Claim { local: self, account: account.into(), id, lingers: None }
     }
 
@@ -122,11 +130,11 @@ impl Local {
 
     fn release(&self, account: &str, id: SessionId) {
         let mut claims = lock(&self.claims);
-        if let Some(ids) = claims.get_mut(account) {
-            if let Some(at) = ids.iter().position(|claimed| *claimed == id) {
-                ids.swap_remove(at);
+        if let Some(held) = claims.get_mut(account) {
+            if let Some(at) = held.iter().position(|claim| claim.id == id) {
+                held.swap_remove(at);
             }
-            if ids.is_empty() {
+            if held.is_empty() {
                 claims.remove(account);
             }
         }
@@ -136,9 +144,20 @@ impl Local {
         lock(&self.claims).contains_key(account)
     }
 
-    /// Enters a session; whichever had its resource is gone.
-    pub(super) fn insert(&self, record: SessionRecord) {
-        self.accounts.change(bare_str(&record.full), |sessions| {
+    /// Enters a session that was claimed; whichever had its resource is gone. Redis says in which order several of ours were
+    /// bound to one resource, and their answers may be dealt with in another: one that was replaced by then is not entered.
+    pub(super) fn insert(&self, record: SessionRecord, replaced: Option<SessionId>) {
+        let account = bare_str(&record.full);
+        let mut claims = lock(&self.claims);
+        let mut superseded = false;
+        for claim in claims.get_mut(account).into_iter().flatten() {
+            claim.superseded |= Some(claim.id) == replaced;
+            superseded |= claim.id == record.id && claim.superseded;
+        }
+        if superseded {
+            return;
+        }
+        self.accounts.change(account, |sessions| {
             let others = sessions.iter().filter(|other| other.full != record.full);
             Some(others.chain([&record]).cloned().collect())
         });

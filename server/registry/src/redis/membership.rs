@@ -146,13 +146,13 @@ impl Core {
         let index = keys.index(instance);
         let mut keep = cmd("PEXPIRE");
         keep.arg(&index).arg(millis(times.expiry));
-        requests.push(Request::change(&index, keep));
+        requests.push(Request::plain(&index, keep));
         let topology = self.discovery.topology();
         let witnesses: Vec<_> = topology.witnesses(keys, instance).collect();
         for (_, key) in &witnesses {
             let mut here = cmd("SET");
             here.arg(key).arg(1).arg("PX").arg(millis(times.expiry)).arg("GET");
-            requests.push(Request::change(key, here));
+            requests.push(Request::plain(key, here));
         }
         let sent = Instant::now();
         let mut replies = self.wire.run(requests).await.into_iter();
@@ -181,7 +181,7 @@ impl Core {
         let index = keys.index(instance);
         let mut count = cmd("ZCARD");
         count.arg(&index);
-        let left = self.wire.one(Request::read(&index, count)).await;
+        let left = self.wire.one(Request::plain(&index, count)).await;
         let nothing = matches!(left, Ok(left) if int(&left) == Some(0));
         let arguments = Arguments::new().text(instance).flag(nothing);
         let leave = Request::script(&scripts::LEAVE, &[&keys.lease(instance), &keys.instances()], arguments);
@@ -222,7 +222,7 @@ impl Members for RedisRegistry {
         let key = self.core.ground.keys.instances();
         let mut members = cmd("SMEMBERS");
         members.arg(&key);
-        let known = match self.core.one(Request::read(&key, members)).await {
+        let known = match self.core.one(Request::plain(&key, members)).await {
             Err(Failure::Garbage(what)) => {
                 self.core.found_garbage(&what);
                 return Ok(Vec::new());
@@ -253,7 +253,7 @@ impl Members for RedisRegistry {
             if limit == 0 {
                 return Ok(Vec::new());
             }
-            let names = match self.core.one(Request::read(&key, range)).await {
+            let names = match self.core.one(Request::plain(&key, range)).await {
                 Err(Failure::Garbage(what)) => {
                     self.core.found_garbage(&what);
                     return Ok(Vec::new());
@@ -278,7 +278,7 @@ impl Members for RedisRegistry {
             }
             // What is no account would be read for ever.
             self.core.found_garbage(&key);
-            self.core.one(Request::change(&key, garbage)).await?;
+            self.core.one(Request::plain(&key, garbage)).await?;
             if !accounts.is_empty() {
                 return Ok(accounts);
             }
@@ -289,7 +289,7 @@ impl Members for RedisRegistry {
         let key = self.core.ground.keys.index(dead);
         let mut remove = cmd("ZREM");
         remove.arg(&key).arg(account.as_str());
-        self.core.one(Request::change(&key, remove)).await?;
+        self.core.one(Request::plain(&key, remove)).await?;
         Ok(())
     }
 
@@ -301,7 +301,7 @@ impl Members for RedisRegistry {
         remove.arg(&index);
         let arguments = Arguments::new().text(dead);
         let (lease, duty, instances) = (keys.lease(dead), keys.duty(dead), keys.instances());
-        self.core.one(Request::change(&index, remove)).await?;
+        self.core.one(Request::plain(&index, remove)).await?;
         self.core.one(Request::script(&scripts::FORGET, &[&lease, &duty, &instances], arguments)).await?;
         Ok(())
     }
@@ -311,7 +311,7 @@ impl Members for RedisRegistry {
             return Ok(true);
         }
         let evicted = int(&self.core.one(self.core.release(&record.into(), record.instance)).await?) == Some(1);
-        self.core.ground.cache.forget(record.full.to_bare().as_str());
+        self.core.has_changed(record.full.to_bare().as_str());
         Ok(evicted)
     }
 }

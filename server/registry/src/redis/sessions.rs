@@ -60,7 +60,7 @@ impl Registry for RedisRegistry {
             return Err(Error::Away("the answer is not understood".to_owned()));
         };
         unsure.settle();
-        core.ground.cache.forget(account);
+        core.has_changed(account);
         match int(verdict) {
             Some(0) => {}
             verdict => {
@@ -75,7 +75,7 @@ impl Registry for RedisRegistry {
             replaced.presence = bytes(presence).and_then(|presence| unpack_presence(replaced.id, presence));
             Some(replaced)
         });
-        core.local.insert(record);
+        core.local.insert(record, replaced.as_ref().map(|replaced| replaced.id));
         Ok(Bound::Claimed { replaced })
     }
 
@@ -112,7 +112,7 @@ impl Registry for RedisRegistry {
             Some(0) => {
                 unsure.settle();
                 core.local.remove(full, id);
-                core.ground.cache.forget(account);
+                core.has_changed(account);
                 return Ok(false);
             }
             Some(1) => unsure.settle(),
@@ -120,7 +120,7 @@ impl Registry for RedisRegistry {
             _ => drop(unsure),
         }
         if changed.routing {
-            core.ground.cache.forget(account);
+            core.has_changed(account);
         }
         Ok(true)
     }
@@ -132,7 +132,7 @@ impl Registry for RedisRegistry {
         };
         let unsure = core.unsure(&record, true);
         let released = core.one(core.release(&Gone::from(&record), core.local.instance)).await;
-        core.ground.cache.forget(bare_str(full));
+        core.has_changed(bare_str(full));
         match released.ok().as_ref().and_then(int) {
             Some(released) => {
                 unsure.settle();
@@ -143,16 +143,16 @@ impl Registry for RedisRegistry {
     }
 
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error> {
-        let mut read = self.core.read(&[account], false, false).await;
+        let mut read = self.core.read(&[account], Ask::Anew).await;
         Ok(read.pop().unwrap_or_default())
     }
 
     async fn sessions_of(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
-        Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), false, true).await)
+        Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), Ask::Unknown).await)
     }
 
     async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
-        Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), true, true).await)
+        Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), Ask::WithPresence).await)
     }
 
     fn cached(&self, account: &str) -> Option<Sessions> {
@@ -167,14 +167,24 @@ fn nothing() -> Result<Value, Failure> {
     Err(Failure::Away("not answered".to_owned()))
 }
 
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// Sessions, as they are now.
+    Anew,
+    /// Sessions that are not known here.
+    Unknown,
+    /// Sessions and presence, as they are now: of two that log in at once, and read each other after they have written their
+    /// own, one finds the other.
+    WithPresence,
+}
+
 /// What is read of one account, and what is known of it before.
 struct Asked<'a> {
     account: &'a BareJid,
     /// The sessions, where they need not be read.
     known: Option<Sessions>,
     epoch: Epoch,
-    /// Whether its presence is read.
-    presence: bool,
 }
 
 impl Core {
@@ -183,7 +193,7 @@ impl Core {
         let index = self.ground.keys.index(self.local.instance);
         let mut add = cmd("ZADD");
         add.arg(&index).arg("GT").arg(change).arg(account);
-        Request::change(&index, add)
+        Request::plain(&index, add)
     }
 
     /// What is known of an account without asking: while its part of Redis is there, what that says; while it is away, what is
@@ -207,73 +217,78 @@ impl Core {
         own.iter().chain(others).cloned().collect()
     }
 
-    /// Reads many accounts by one pipeline for each node. `remembered`: what the cache knows is not asked for.
-    async fn read(&self, accounts: &[&BareJid], presence: bool, remembered: bool) -> Vec<Sessions> {
+    /// Reads many accounts by one pipeline for each node.
+    async fn read(&self, accounts: &[&BareJid], ask: Ask) -> Vec<Sessions> {
         let keys = &self.ground.keys;
         let (mut asked, mut requests) = (Vec::with_capacity(accounts.len()), Vec::new());
         for account in accounts {
             let name = account.as_str();
-            let known = if remembered || self.is_away(name) { self.known(name) } else { None };
+            let known = if ask == Ask::Unknown || self.is_away(name) { self.known(name) } else { None };
             let epoch = self.ground.cache.epoch(name);
             if known.is_none() {
                 let key = keys.sessions(name);
                 let mut read = cmd("HGETALL");
                 read.arg(&key);
                 requests.push(Request::tracked(&key, read));
+                if ask == Ask::WithPresence {
+                    let key = keys.presence(name);
+                    let mut read = cmd("HGETALL");
+                    read.arg(&key);
+                    requests.push(Request::plain(&key, read));
+                }
             }
-            // Who has said nothing has no presence.
-            let some = known.as_ref().is_none_or(|known| known.iter().any(|record| record.priority.is_some()));
-            let presence = presence && some;
-            if presence {
-                let key = keys.presence(name);
-                let mut read = cmd("HGETALL");
-                read.arg(&key);
-                requests.push(Request::read(&key, read));
-            }
-            asked.push(Asked { account, known, epoch, presence });
+            asked.push(Asked { account, known, epoch });
         }
         let mut replies = if requests.is_empty() { Vec::new() } else { self.run(requests).await }.into_iter();
-        asked.into_iter().map(|asked| self.understand(asked, &mut replies)).collect()
+        let presence = ask == Ask::WithPresence;
+        asked.into_iter().map(|asked| self.understand(asked, presence, &mut replies)).collect()
+    }
+
+    /// A change of ours is seen at once. While Redis is away it is anyway: what is believed begins with our own, and what is
+    /// remembered of others is all that there is.
+    pub(super) fn has_changed(&self, account: &str) {
+        if !self.is_away(account) {
+            self.ground.cache.forget(account);
+        }
     }
 
     fn is_away(&self, account: &str) -> bool {
         self.discovery.peek().node_of_account(account).is_none_or(|node| node.standing() == Standing::Away)
     }
 
-    fn understand(&self, asked: Asked<'_>, replies: &mut impl Iterator<Item = Reply>) -> Sessions {
+    fn understand(&self, asked: Asked<'_>, presence: bool, replies: &mut impl Iterator<Item = Reply>) -> Sessions {
         let name = asked.account.as_str();
-        let mut sessions = match asked.known {
-            Some(known) => known,
-            None => match replies.next() {
-                Some(Reply { result: Ok(value), tracked }) => {
-                    let sessions = self.decode(asked.account, &value);
-                    if tracked {
-                        self.ground.cache.remember(name, Arc::clone(&sessions), asked.epoch);
-                    }
-                    sessions
-                }
-                Some(Reply { result: Err(Failure::Garbage(what)), .. }) => {
-                    self.found_garbage(&what);
-                    Sessions::default()
-                }
-                _ => self.believed(name),
-            },
-        };
-        if asked.presence
-            && let Some(Reply { result: Ok(value), .. }) = replies.next()
-        {
-            let presence = fields(&value);
-            let with_presence = |record: &SessionRecord| {
-                let resource = record.full.resource().as_str().as_bytes();
-                let packed = presence.iter().find(|(field, _)| *field == resource);
-                let mut record = record.clone();
-                let packed = packed.filter(|_| record.priority.is_some());
-                record.presence = packed.and_then(|(_, packed)| unpack_presence(record.id, packed));
-                record
-            };
-            sessions = sessions.iter().map(with_presence).collect();
+        if let Some(known) = asked.known {
+            return known;
         }
-        sessions
+        let read = replies.next();
+        let presence = if presence { replies.next() } else { None };
+        let sessions = match read {
+            Some(Reply { result: Ok(value), tracked }) => {
+                let sessions = self.decode(asked.account, &value);
+                if tracked {
+                    self.ground.cache.remember(name, Arc::clone(&sessions), asked.epoch);
+                }
+                sessions
+            }
+            Some(Reply { result: Err(Failure::Garbage(what)), .. }) => {
+                self.found_garbage(&what);
+                return Sessions::default();
+            }
+            _ => return self.believed(name),
+        };
+        let Some(Reply { result: Ok(presence), .. }) = presence else {
+            return sessions;
+        };
+        let presence = fields(&presence);
+        let with_presence = |record: &SessionRecord| {
+            let resource = record.full.resource().as_str().as_bytes();
+            let packed = presence.iter().find(|(field, _)| *field == resource);
+            let packed = packed.filter(|_| record.priority.is_some());
+            let presence = packed.and_then(|(_, packed)| unpack_presence(record.id, packed));
+            SessionRecord { presence, ..record.clone() }
+        };
+        sessions.iter().map(with_presence).collect()
     }
 
     /// The sessions that a hash holds. One that names us, and that we know nothing of, is a ghost: written by a request that

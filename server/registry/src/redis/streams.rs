@@ -57,7 +57,7 @@ impl Streams for RedisRegistry {
         let account = bare_str(&record.full);
         let (sessions, stream) = (core.ground.keys.sessions(account), core.ground.keys.stream(account, record.id));
         let opened = core.one(Request::script(&scripts::OPEN, &[&sessions, &stream], arguments)).await?;
-        core.ground.cache.forget(account);
+        core.has_changed(account);
         if int(&opened) == Some(2) {
             return Err(Error::Away("the session was lost, and is announced again".to_owned()));
         }
@@ -120,7 +120,7 @@ impl Streams for RedisRegistry {
             return Err(failure.into());
         }
         let settled = settled.map_or(Ok(Value::Nil), |reply| reply.result)?;
-        core.ground.cache.forget(account.as_str());
+        core.has_changed(account.as_str());
         claim.lingers = None;
         let [held, presence] = items(&settled) else {
             return Ok(false);
@@ -131,7 +131,7 @@ impl Streams for RedisRegistry {
             return Ok(false);
         };
         session.presence = bytes(presence).and_then(|presence| unpack_presence(session.id, presence));
-        core.local.insert(session);
+        core.local.insert(session, None);
         drop(claim);
         Ok(true)
     }
@@ -150,7 +150,7 @@ impl Streams for RedisRegistry {
         let key = self.core.ground.keys.stream(account.as_str(), id);
         let mut read = cmd("HGETALL");
         read.arg(&key);
-        let value = self.core.one(Request::read(&key, read)).await;
+        let value = self.core.one(Request::plain(&key, read)).await;
         self.read_stream(account, id, value)
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connect::Address,
     keys::{self, Keys},
-    link::{Ground, Link, Purpose},
+    link::{Ground, Link},
     slots,
 };
 use crate::InstanceId;
@@ -22,8 +22,7 @@ const NOBODY: u16 = u16::MAX;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) address: Address,
-    pub(super) changes: Arc<Link>,
-    pub(super) reads: Arc<Link>,
+    pub(super) link: Arc<Link>,
     /// The key that was last seen to be there still; see `keys.rs`, `here`.
     pub(super) witnessed: Mutex<Option<String>>,
     stop: CancellationToken,
@@ -42,27 +41,19 @@ pub(super) enum Standing {
 
 impl Node {
     fn start(address: Address, ground: &Arc<Ground>, tasks: &TaskTracker, stop: CancellationToken) -> Arc<Self> {
-        let link = |purpose| Link::new(address.clone(), purpose, Arc::clone(ground));
-        let (changes, reads) = (link(Purpose::Changes), link(Purpose::Reads));
-        tasks.spawn(Arc::clone(&changes).keep(stop.clone()));
-        tasks.spawn(Arc::clone(&reads).keep(stop.clone()));
-        Arc::new(Self { address, changes, reads, witnessed: Mutex::new(None), stop })
+        let link = Link::new(address.clone(), Arc::clone(ground));
+        tasks.spawn(Arc::clone(&link).keep(stop.clone()));
+        Arc::new(Self { address, link, witnessed: Mutex::new(None), stop })
     }
 
     pub(super) fn standing(&self) -> Standing {
-        if self.reads.tracks() {
+        if self.link.tracks() {
             Standing::Tracked
-        } else if self.reads.is_live() || self.changes.is_live() {
+        } else if self.link.is_live() {
             Standing::Untracked
         } else {
             Standing::Away
         }
-    }
-
-    /// It does not answer, by whichever connection.
-    pub(super) fn fail(&self, reason: &str) {
-        self.changes.drop_connection(reason);
-        self.reads.drop_connection(reason);
     }
 
     /// Notes that the witness is written now, and says whether it should have been there already.
@@ -159,7 +150,7 @@ impl Topology {
 
     /// Whether everything can be asked and changed.
     pub(super) fn is_live(&self) -> bool {
-        !self.nodes.is_empty() && self.nodes.iter().all(|node| node.changes.is_live())
+        !self.nodes.is_empty() && self.nodes.iter().all(|node| node.link.is_live())
     }
 
     fn tag_of(&self, node: usize) -> Option<String> {

@@ -1,11 +1,11 @@
 //! Brings requests to the nodes that serve them: all of one node in one pipeline, all nodes at once.
 //!
 //! ```text
-//!   requests ──► by slot ──► node 1: changes │ reads      MOVED, READONLY: the servers are looked for, and it is tried there
-//!                        └─► node 2: changes │ reads      ASK: one question elsewhere     NOSCRIPT: with its source
+//!   requests ──► by slot ─┬─► node 1       MOVED, READONLY: the servers are looked for, and it is tried there
+//!                         └─► node 2       ASK: one question elsewhere     NOSCRIPT: again, with its source
 //! ```
 //!
-//! An answer that takes too long ends the connections of its node: from then on whoever asks that node is told at once that
+//! An answer that takes too long ends the connection to its node: from then on whoever asks that node is told at once that
 //! it is away, until it can be connected again. Nothing is sent twice that may have been done.
 
 use std::sync::Arc;
@@ -36,8 +36,7 @@ pub(super) struct Request {
 
 #[derive(Debug)]
 enum What {
-    Change(Cmd),
-    Read(Cmd),
+    Plain(Cmd),
     /// A read of which Redis is to say when it is no longer true.
     Tracked(Cmd),
     Script {
@@ -74,12 +73,8 @@ impl From<Failure> for Error {
 }
 
 impl Request {
-    pub(super) fn change(key: &str, command: Cmd) -> Self {
-        Self { slot: slots::of_key(key.as_bytes()), what: What::Change(command) }
-    }
-
-    pub(super) fn read(key: &str, command: Cmd) -> Self {
-        Self { slot: slots::of_key(key.as_bytes()), what: What::Read(command) }
+    pub(super) fn plain(key: &str, command: Cmd) -> Self {
+        Self { slot: slots::of_key(key.as_bytes()), what: What::Plain(command) }
     }
 
     pub(super) fn tracked(key: &str, command: Cmd) -> Self {
@@ -95,14 +90,10 @@ impl Request {
         Self { slot, what: What::Script { script, keys, arguments: all, with_source: false } }
     }
 
-    fn reads(&self) -> bool {
-        matches!(self.what, What::Read(_) | What::Tracked(_))
-    }
-
     /// Writes itself into a pipeline; how many answers to skip is returned.
     fn write(&self, pipeline: &mut Pipeline, tracks: bool) -> usize {
         match &self.what {
-            What::Change(command) | What::Read(command) => {
+            What::Plain(command) => {
                 pipeline.add_command(command.clone());
                 0
             }
@@ -155,10 +146,9 @@ pub(super) struct Wire {
     discovery: Arc<Discovery>,
 }
 
-/// What goes to one node by one connection.
+/// What goes to one node.
 struct Part<'a> {
     node: Option<&'a Arc<Node>>,
-    reads: bool,
     requests: Vec<(usize, &'a Request)>,
 }
 
@@ -251,12 +241,11 @@ impl Wire {
         let mut parts: Vec<Part<'_>> = Vec::new();
         for index in open {
             let Some(request) = requests.get(*index) else { continue };
-            let (node, reads) = (topology.node_of(request.slot), request.reads());
-            let same =
-                |part: &&mut Part<'_>| part.reads == reads && part.node.map(Arc::as_ptr) == node.map(Arc::as_ptr);
+            let node = topology.node_of(request.slot);
+            let same = |part: &&mut Part<'_>| part.node.map(Arc::as_ptr) == node.map(Arc::as_ptr);
             match parts.iter_mut().find(same) {
                 Some(part) => part.requests.push((*index, request)),
-                None => parts.push(Part { node, reads, requests: vec![(*index, request)] }),
+                None => parts.push(Part { node, requests: vec![(*index, request)] }),
             }
         }
         join_all(parts.into_iter().map(|part| self.send(part))).await.into_iter().flatten().collect()
@@ -267,30 +256,24 @@ impl Wire {
             self.ground.signals.discover.notify_one();
             return part.all("no server is known");
         };
-        let mut reason = format!("{} does not answer", node.address);
-        // What only reads may go by either connection, and again by the other when one is lost.
-        let links = if part.reads { vec![&node.reads, &node.changes] } else { vec![&node.changes] };
-        for link in links {
-            let Some(live) = link.live() else { continue };
-            match self.exchange(&live, &part.requests).await {
-                Ok(values) => {
-                    let judge = |((index, request), value): (&(usize, &Request), _)| {
-                        (*index, self.judge(node, request, value, live.tracks))
-                    };
-                    return part.requests.iter().zip(values).map(judge).collect();
+        let Some(live) = node.link.live() else {
+            return part.all(&format!("{} does not answer", node.address));
+        };
+        match self.exchange(&live, &part.requests).await {
+            Ok(values) => {
+                let judge = |((index, request), value): (&(usize, &Request), _)| {
+                    (*index, self.judge(node, request, value, live.tracks))
+                };
+                part.requests.iter().zip(values).map(judge).collect()
+            }
+            Err(error) => {
+                let reason = format!("{}: {error}", node.address);
+                if ends_connection(&error) {
+                    node.link.fail(&live, &reason);
                 }
-                Err(error) => {
-                    reason = format!("{}: {error}", node.address);
-                    if error.is_timeout() {
-                        // Both are to one process: the other would only cost as much time again.
-                        node.fail(&reason);
-                    } else if ends_connection(&error) {
-                        link.fail(&live, &reason);
-                    }
-                }
+                part.all(&reason)
             }
         }
-        part.all(&reason)
     }
 
     async fn exchange(&self, live: &Live, part: &[(usize, &Request)]) -> redis::RedisResult<Vec<Value>> {
@@ -320,7 +303,7 @@ impl Wire {
             code => {
                 if code == "READONLY" {
                     // A primary that was made a replica: whoever is the primary now is to be found.
-                    node.fail(&reason);
+                    node.link.drop_connection(&reason);
                 }
                 self.ground.signals.discover.notify_one();
                 Next::Done(away(reason))
@@ -331,7 +314,7 @@ impl Wire {
     /// One request at the node that takes over its slot.
     async fn ask(&self, requests: &[Request], index: usize, address: &Address) -> Reply {
         let topology = self.discovery.topology();
-        let live = topology.nodes.iter().find(|node| node.address == *address).and_then(|node| node.changes.live());
+        let live = topology.nodes.iter().find(|node| node.address == *address).and_then(|node| node.link.live());
         let (Some(live), Some(request)) = (live, requests.get(index)) else {
             self.ground.signals.discover.notify_one();
             return away(format!("{address} is not known"));

@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod away;
+mod cache;
+mod costs;
+mod garbage;
 mod ground;
+mod liveness;
+mod moves;
 mod rules;
