@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
     mem,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -14,6 +15,9 @@ use starling_xmpp::jid::{FullJid, bare_str};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{InstanceId, SessionId, SessionRecord, Sessions, StreamId, Update, accounts::Accounts};
+
+/// Those who claim different resources seldom wait for each other.
+const TURNS: usize = 512;
 
 /// A session whose resource somebody else had bound by the time that Redis was back: it is to be ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +34,6 @@ pub(super) struct Gone {
     pub(super) full: FullJid,
     pub(super) id: SessionId,
     pub(super) stream: Option<StreamId>,
-}
-
-/// A session that is about to be one of ours.
-#[derive(Debug)]
-struct Claimed {
-    id: SessionId,
-    /// It was, and was replaced.
-    superseded: bool,
 }
 
 /// What a session's update has changed.
@@ -58,7 +54,9 @@ pub(super) struct Local {
     pub(super) instance: InstanceId,
     accounts: Accounts,
     changes: AtomicU64,
-    claims: Mutex<HashMap<Box<str>, Vec<Claimed>>>,
+    turns: Box<[tokio::sync::Mutex<()>; TURNS]>,
+    hasher: RandomState,
+    claims: Mutex<HashMap<Box<str>, Vec<SessionId>>>,
     /// Claims that go at these times, with what is then no session of ours.
     lingering: Mutex<Vec<(Instant, Gone)>>,
     dirty: Mutex<Dirty>,
@@ -74,6 +72,8 @@ impl Local {
             instance,
             accounts: Accounts::default(),
             changes: AtomicU64::new(0),
+            turns: Box::new([const { tokio::sync::Mutex::const_new(()) }; TURNS]),
+            hasher: RandomState::new(),
             claims: Mutex::default(),
             lingering: Mutex::default(),
             dirty: Mutex::default(),
@@ -109,13 +109,13 @@ impl Local {
     /// Whether the session is one of ours, or about to be.
     pub(super) fn knows(&self, account: &str, id: SessionId) -> bool {
         // In this order: a claim is let go after its session is entered.
-        lock(&self.claims).get(account).is_some_and(|claims| claims.iter().any(|claim| claim.id == id))
+        lock(&self.claims).get(account).is_some_and(|claims| claims.contains(&id))
             || self.get(account).iter().any(|record| record.id == id)
     }
 
     /// Says that a session is about to be one of ours, until the claim is dropped.
     pub(super) fn claim(&self, account: &str, id: SessionId) -> Claim<'_> {
-        lock(&self.claims).entry(account.into()).or_default().push(Claimed { id, superseded: false });
+        lock(&self.claims).entry(account.into()).or_default().push(id);
         Claim { local: self, account: account.into(), id, lingers: None }
     }
 
@@ -131,7 +131,7 @@ impl Local {
     fn release(&self, account: &str, id: SessionId) {
         let mut claims = lock(&self.claims);
         if let Some(held) = claims.get_mut(account) {
-            if let Some(at) = held.iter().position(|claim| claim.id == id) {
+            if let Some(at) = held.iter().position(|claimed| *claimed == id) {
                 held.swap_remove(at);
             }
             if held.is_empty() {
@@ -144,19 +144,16 @@ impl Local {
         lock(&self.claims).contains_key(account)
     }
 
-    /// Enters a session that was claimed; whichever had its resource is gone. Redis says in which order several of ours were
-    /// bound to one resource, and their answers may be dealt with in another: one that was replaced by then is not entered.
-    pub(super) fn insert(&self, record: SessionRecord, replaced: Option<SessionId>) {
+    /// The turn to claim this resource: of several at once, Redis says in which order they had it, and this keeps to it.
+    pub(super) async fn turn(&self, full: &FullJid) -> tokio::sync::MutexGuard<'_, ()> {
+        let shard = self.hasher.hash_one(full.as_str()) as usize % TURNS;
+        let [first, ..] = &*self.turns;
+        self.turns.get(shard).unwrap_or(first).lock().await
+    }
+
+    /// Enters a session; whichever had its resource is gone.
+    pub(super) fn insert(&self, record: SessionRecord) {
         let account = bare_str(&record.full);
-        let mut claims = lock(&self.claims);
-        let mut superseded = false;
-        for claim in claims.get_mut(account).into_iter().flatten() {
-            claim.superseded |= Some(claim.id) == replaced;
-            superseded |= claim.id == record.id && claim.superseded;
-        }
-        if superseded {
-            return;
-        }
         self.accounts.change(account, |sessions| {
             let others = sessions.iter().filter(|other| other.full != record.full);
             Some(others.chain([&record]).cloned().collect())

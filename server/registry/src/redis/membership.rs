@@ -190,7 +190,7 @@ impl Core {
         }
     }
 
-    /// Whether each of these has its lease.
+    /// Whether each of these has its lease; or, where that cannot be told of one without, nothing.
     async fn alive(&self, instances: &[InstanceId]) -> Result<Vec<bool>, Error> {
         if !self.lease.holds() {
             return Err(Error::Away("who has no lease of its own says nothing of others".to_owned()));
@@ -203,12 +203,15 @@ impl Core {
         let leases = instances.iter().map(|instance| keys.lease(*instance));
         let all: Vec<_> = [keys.calm()].into_iter().chain(leases).collect();
         let all: Vec<_> = all.iter().map(String::as_str).collect();
-        let alive = self.one(Request::script(&scripts::ALIVE, &all, arguments)).await?;
-        let alive = ints(&alive);
-        if alive.len() != instances.len() {
-            return Err(Error::Away("it is not known yet who is alive".to_owned()));
+        let answer = ints(&self.one(Request::script(&scripts::ALIVE, &all, arguments)).await?);
+        match &*answer {
+            [calm, alive @ ..]
+                if alive.len() == instances.len() && (*calm == 1 || alive.iter().all(|there| *there == 1)) =>
+            {
+                Ok(alive.iter().map(|there| *there == 1).collect())
+            }
+            _ => Err(Error::Away("it is not known yet who is alive".to_owned())),
         }
-        Ok(alive.into_iter().map(|there| there == 1).collect())
     }
 }
 

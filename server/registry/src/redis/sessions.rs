@@ -34,6 +34,7 @@ impl Registry for RedisRegistry {
     /// One round trip: the index and the script.
     async fn bind(&self, record: SessionRecord, on_conflict: OnConflict, limit: usize) -> Result<Bound, Error> {
         let core = &*self.core;
+        let _turn = core.local.turn(&record.full).await;
         if !core.lease.holds() {
             return Err(Error::Away("this instance has no lease".to_owned()));
         }
@@ -75,7 +76,7 @@ impl Registry for RedisRegistry {
             replaced.presence = bytes(presence).and_then(|presence| unpack_presence(replaced.id, presence));
             Some(replaced)
         });
-        core.local.insert(record, replaced.as_ref().map(|replaced| replaced.id));
+        core.local.insert(record);
         Ok(Bound::Claimed { replaced })
     }
 

@@ -97,6 +97,7 @@ impl Streams for RedisRegistry {
     async fn settle_stream(&self, record: &StreamRecord) -> Result<bool, Error> {
         let core = &*self.core;
         let account = record.full.to_bare();
+        let _turn = core.local.turn(&record.full).await;
         let mut claim = core.local.claim(account.as_str(), record.session);
         let change = core.local.next_change();
         let arguments = Arguments::new()
@@ -131,7 +132,7 @@ impl Streams for RedisRegistry {
             return Ok(false);
         };
         session.presence = bytes(presence).and_then(|presence| unpack_presence(session.id, presence));
-        core.local.insert(session, None);
+        core.local.insert(session);
         drop(claim);
         Ok(true)
     }

@@ -50,7 +50,7 @@ async fn is_true_whenever_there_is_rest(config: &RedisConfig) {
             .collect();
         for change in 0..4_u128 {
             for (number, account) in accounts.iter().enumerate() {
-                let writer = if (number as u128 + round) % 2 == 0 { &one } else { &other };
+                let writer = if (number as u128 + round).is_multiple_of(2) { &one } else { &other };
                 let id = round << 32 | change << 16 | number as u128;
                 let record = writer.subject().record(&format!("{account}/r"), id);
                 writer.registry.bind(record.clone(), OnConflict::Replace, 10).await.unwrap();
@@ -60,7 +60,7 @@ async fn is_true_whenever_there_is_rest(config: &RedisConfig) {
                     None => writer.registry.sessions(account).await.unwrap(),
                 };
                 assert_eq!(own[0].id, record.id);
-                let update = Update::Carbons(change % 2 == 0);
+                let update = Update::Carbons(change.is_multiple_of(2));
                 assert!(writer.registry.update(&record.full, record.id, update).await.unwrap());
                 if change == 2 {
                     assert!(writer.registry.unbind(&record.full, record.id).await.unwrap());
@@ -117,7 +117,9 @@ async fn a_connection_that_is_lost_takes_what_was_read_by_it_with_it() {
         server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
         other.ready().await;
         let record = other.subject().record("a@b/a", 1);
-        other.registry.bind(record.clone(), OnConflict::Refuse, 10).await.unwrap();
+        // It may not have noticed yet.
+        until("it is bound", || async { other.registry.bind(record.clone(), OnConflict::Replace, 10).await.is_ok() })
+            .await;
         until("it is connected again", || async {
             one.count("starling_registry_cache_flushes_total") > flushes && one.registry.is_available()
         })
@@ -128,6 +130,35 @@ async fn a_connection_that_is_lost_takes_what_was_read_by_it_with_it() {
         other.registry.unbind(&record.full, record.id).await.unwrap();
         until("it is told again", || async { one.registry.cached("a@b").is_none_or(|cached| cached.is_empty()) }).await;
     }
+}
+
+/// Two log in at once; each writes its own, and then looks for the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_change_and_then_look_one_sees_the_other() {
+    let server = Redis::start(Options::default()).await;
+    let (one, other) = (Instance::start(&alone(&server)).await, Instance::start(&alone(&server)).await);
+    let sessions = [one.subject().record("one@b/a", 1), other.subject().record("other@b/a", 2)];
+    one.registry.bind(sessions[0].clone(), OnConflict::Refuse, 10).await.unwrap();
+    other.registry.bind(sessions[1].clone(), OnConflict::Refuse, 10).await.unwrap();
+    let mut remembered = 0;
+    for round in 0..3000_u32 {
+        let priority = Some((round % 100) as i8);
+        let look = |instance: &Instance, own: usize, account: &str| {
+            let (registry, own, account) = (Arc::clone(&instance.registry), sessions[own].clone(), bare(account));
+            tokio::spawn(async move {
+                let update = Update::Presence { priority, stanza: None };
+                assert!(registry.update(&own.full, own.id, update).await.unwrap());
+                let cached = registry.cached(account.as_str());
+                let read = registry.sessions_of(std::slice::from_ref(&account)).await.unwrap();
+                (read[0][0].priority == priority, cached.is_some())
+            })
+        };
+        let (first, second) = (look(&one, 0, "other@b"), look(&other, 1, "one@b"));
+        let (first, second) = (first.await.unwrap(), second.await.unwrap());
+        assert!(first.0 || second.0, "round {round}: neither has seen the other");
+        remembered += u32::from(first.1) + u32::from(second.1);
+    }
+    assert!(remembered > 0, "nothing was ever remembered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,7 +37,7 @@ impl Doubt {
                     Ok(false) => panic!("the living was declared dead"),
                     Err(Error::Away(_)) => unknown += 1,
                 }
-                assert!(registry.dead().await.is_ok_and(|dead| dead.contains(&of)) == false);
+                assert!(!registry.dead().await.is_ok_and(|dead| dead.contains(&of)));
                 assert!(!registry.claim_dead(of).await.is_ok_and(|claimed| claimed));
                 sleep(Duration::from_millis(2)).await;
             }
@@ -56,17 +56,24 @@ async fn known_to_be_alive(who: &Instance, of: InstanceId) {
     until("it is known to be alive", || async { who.registry.is_alive(of).await.is_ok_and(|alive| alive) }).await;
 }
 
+/// From here on, who has no lease is dead.
+async fn all_are_heard(by: &Instance) {
+    until("it is known who lives", || async { by.registry.is_alive(InstanceId(1)).await.is_ok() }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emptied_redis_declares_nobody_dead() {
     let server = Redis::start(Options::default()).await;
     let (one, other) = (Instance::start(&alone(&server)).await, Instance::start(&alone(&server)).await);
     known_to_be_alive(&one, other.id).await;
+    all_are_heard(&one).await;
     let doubt = Doubt::start(&one, other.id);
     for _ in 0..5 {
         let renewals = other.renewals();
         server.command(&["FLUSHALL"]).await;
         other.renewed_since(renewals).await;
     }
+    all_are_heard(&one).await;
     known_to_be_alive(&one, other.id).await;
     let (yes, unknown) = doubt.end().await;
     assert!(yes > 0 && unknown > 0, "{yes} {unknown}");
@@ -77,14 +84,17 @@ async fn a_redis_that_was_away_or_stopped_declares_nobody_dead() {
     let mut server = Redis::start(Options::default()).await;
     let (one, other) = (Instance::start(&alone(&server)).await, Instance::start(&alone(&server)).await);
     known_to_be_alive(&one, other.id).await;
+    all_are_heard(&one).await;
     let doubt = Doubt::start(&one, other.id);
     server.kill9().await;
     server.start_again().await;
+    all_are_heard(&one).await;
     known_to_be_alive(&one, other.id).await;
     // For longer than a lease, so that none is left when it goes on.
     server.pause().await;
     sleep(Duration::from_secs(3)).await;
     server.resume().await;
+    all_are_heard(&one).await;
     known_to_be_alive(&one, other.id).await;
     // Whoever comes first to it, and knows nothing of what was before.
     let third = Instance::start(&alone(&server)).await;
@@ -100,12 +110,14 @@ async fn a_failover_declares_nobody_dead() {
     config.primary = watched.name().to_owned();
     let (one, other) = (Instance::start(&config).await, Instance::start(&config).await);
     known_to_be_alive(&one, other.id).await;
+    all_are_heard(&one).await;
     let doubt = Doubt::start(&one, other.id);
     let renewals = (one.renewals(), other.renewals());
     watched.kill_primary().await;
     watched.failed_over().await;
     one.renewed_since(renewals.0).await;
     other.renewed_since(renewals.1).await;
+    all_are_heard(&one).await;
     known_to_be_alive(&one, other.id).await;
     doubt.end().await;
 }
@@ -121,7 +133,6 @@ async fn the_dead_are_found_and_cleaned_up_after_by_one() {
         dies.registry.bind(record.clone(), OnConflict::Refuse, 10).await.unwrap();
         sessions.push(record);
     }
-    known_to_be_alive(&one, dies.id).await;
     let dead = dies.id;
     dies.crash().await;
     until("it is found dead", || async { one.registry.dead().await.is_ok_and(|found| found == [dead]) }).await;
@@ -173,7 +184,7 @@ async fn who_leaves_in_order_leaves_nothing_or_what_others_can_find() {
     empty.registry.unbind(&gone.full, gone.id).await.unwrap();
     let left = full.subject().record("left@b/a", 2);
     full.registry.bind(left, OnConflict::Refuse, 10).await.unwrap();
-    known_to_be_alive(&one, full.id).await;
+    all_are_heard(&one).await;
     let (empty_id, full_id) = (empty.id, full.id);
     let registry = Arc::clone(&full.registry);
     empty.close().await;

@@ -14,7 +14,7 @@ if not is(held, ARGV[2], ARGV[3]) then
   return 0
 end
 local owner = field(KEYS[2], 'owner')
-if owner and (owner ~= ARGV[5] or tonumber(field(KEYS[2], 'fence') or 0) > tonumber(ARGV[6])) then
+if owner and (owner ~= ARGV[5] or (tonumber(field(KEYS[2], 'fence') or '') or 0) > tonumber(ARGV[6])) then
   return 0
 end
 redis.call('DEL', KEYS[2])
