@@ -132,6 +132,33 @@ async fn a_connection_that_is_lost_takes_what_was_read_by_it_with_it() {
     }
 }
 
+/// The answer is there, and so is the word that it is no longer true, before whoever asked looks at it.
+#[tokio::test]
+async fn an_answer_that_was_overtaken_is_not_remembered() {
+    let server = Redis::start(Options::default()).await;
+    let (one, other) = (Instance::start(&alone(&server)).await, Instance::start(&alone(&server)).await);
+    for round in 0..20_u128 {
+        let account = bare(&format!("user{round}@b"));
+        let mut read = one.registry.sessions(&account);
+        assert!(futures_util::poll!(&mut read).is_pending());
+        let invalidations = one.count("starling_registry_cache_invalidations_total");
+        // Asked all the time: the first may have come before the read.
+        let record = other.subject().record(&format!("{account}/a"), round);
+        other.registry.bind(record.clone(), OnConflict::Refuse, 10).await.unwrap();
+        until("it is told of the change", || async {
+            let carbons = Update::Carbons(true);
+            other.registry.update(&record.full, record.id, carbons).await.unwrap();
+            let carbons = Update::Carbons(false);
+            other.registry.update(&record.full, record.id, carbons).await.unwrap();
+            one.count("starling_registry_cache_invalidations_total") > invalidations
+        })
+        .await;
+        read.await.unwrap();
+        assert_eq!(one.registry.cached(account.as_str()), None, "round {round}");
+        remembered(&one, account.as_str()).await;
+    }
+}
+
 /// Two log in at once; each writes its own, and then looks for the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_that_change_and_then_look_one_sees_the_other() {

@@ -7,6 +7,7 @@ mod cache;
 mod costs;
 mod garbage;
 mod ground;
+mod late;
 mod liveness;
 mod moves;
 mod rules;

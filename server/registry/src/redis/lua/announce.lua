@@ -5,19 +5,23 @@ local there = readable(field(KEYS[1], ARGV[1]))
 if there and not is(there, ARGV[2], ARGV[3]) then
   return 0
 end
-local result, expiry = 1, tonumber(ARGV[7])
-if not there or ARGV[8] == '1' or string.sub(there, 34) ~= string.sub(ARGV[5], 34) then
+local result, change, expiry, always = 1, tonumber(ARGV[4]), tonumber(ARGV[7]), ARGV[8] == '1'
+local before = there and changed(there) or -1
+if before < change and (not there or always or string.sub(there, 34) ~= string.sub(ARGV[5], 34)) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[5])
   result = 2
 end
 local presence = field(KEYS[2], ARGV[1])
-if ARGV[6] == '' then
-  if presence then
-    redis.call('HDEL', KEYS[2], ARGV[1])
+local presence_before = presence_changed(presence, ARGV[2])
+if before < change and presence_before < change then
+  if ARGV[6] == '' then
+    if presence then
+      redis.call('HDEL', KEYS[2], ARGV[1])
+    end
+  elseif presence_before < 0 or always or string.sub(presence, 26) ~= string.sub(ARGV[6], 26) then
+    redis.call('HSET', KEYS[2], ARGV[1], ARGV[6])
+    result = 2
   end
-elseif presence_changed(presence, ARGV[2]) < 0 or ARGV[8] == '1' or string.sub(presence, 26) ~= string.sub(ARGV[6], 26) then
-  redis.call('HSET', KEYS[2], ARGV[1], ARGV[6])
-  result = 2
 end
 keep(KEYS[1], expiry)
 keep(KEYS[2], expiry)
