@@ -25,7 +25,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use self::{certificates::Certificates, ports::Port, process::Process};
-pub use self::{cluster::Cluster, watched::Watched};
+pub use self::{
+    cluster::Cluster,
+    watched::{SENTINEL_PASSWORD, Watched},
+};
 
 /// The password of the user `default` where [`Options::users`] are given: for whoever administers the server.
 pub const ADMIN_PASSWORD: &str = "the-password-of-the-administrator";

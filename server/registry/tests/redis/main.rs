@@ -5,6 +5,7 @@
 mod away;
 mod cache;
 mod costs;
+mod expiry;
 mod garbage;
 mod ground;
 mod late;

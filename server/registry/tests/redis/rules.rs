@@ -1,6 +1,6 @@
 //! It keeps the rules of every registry, however Redis is run.
 
-use starling_backends::redis::{Cluster, Options, Redis, Watched};
+use starling_backends::redis::{Cluster, Options, Redis, SENTINEL_PASSWORD, Watched};
 use starling_registry::{RedisConfig, RedisMode, Registry as _, suite};
 
 use crate::ground::{Instance, alone, config, secret};
@@ -48,6 +48,17 @@ async fn with_tls_and_a_user_who_may_do_little() {
     let mut config = alone(&server);
     (config.tls, config.ca) = (true, server.ca().to_owned());
     (config.username, config.password_file) = ("starling".to_owned(), secret(&folder, "password", "the-password"));
+    keeps_the_rules(&config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_sentinels_that_ask_for_a_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = Watched::protected(vec![format!("starling on >the-password {RULES}")]).await;
+    let mut config = config(watched.sentinels(), RedisMode::Sentinel);
+    config.primary = watched.name().to_owned();
+    (config.username, config.password_file) = ("starling".to_owned(), secret(&folder, "password", "the-password"));
+    config.sentinel_password_file = secret(&folder, "sentinels", SENTINEL_PASSWORD);
     keeps_the_rules(&config).await;
 }
 

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use tempfile::TempDir;
 
-use super::{Options, Redis, ports::Port, process::Process};
+use super::{ADMIN_PASSWORD, Options, Redis, ports::Port, process::Process};
 
 /// The name by which the sentinels know the primary.
 const PRIMARY: &str = "starling";
+/// The password of sentinels that have one.
+pub const SENTINEL_PASSWORD: &str = "the-password-of-the-sentinels";
 
 /// Two servers and their sentinels.
 #[derive(Debug)]
@@ -23,9 +25,25 @@ impl Watched {
     /// Two servers in step, and three sentinels that know them and each other: a second of silence, and they agree on
     /// another primary.
     pub async fn start() -> Self {
-        let primary = Redis::start(Options::default()).await;
-        let lines = vec![format!("replicaof 127.0.0.1 {}", primary.port())];
-        let replica = Redis::start(Options { lines, ..Options::default() }).await;
+        Self::start_with(Options::default(), "").await
+    }
+
+    /// The same with servers that know these users, as [`Options::users`] has it, and sentinels that ask for
+    /// [`SENTINEL_PASSWORD`].
+    pub async fn protected(users: Vec<String>) -> Self {
+        let lines = vec![format!("masterauth {ADMIN_PASSWORD}")];
+        let sentinel = format!(
+            "sentinel auth-pass {PRIMARY} {ADMIN_PASSWORD}\nrequirepass {SENTINEL_PASSWORD}\n\
+             sentinel sentinel-pass {SENTINEL_PASSWORD}\n"
+        );
+        Self::start_with(Options { users, lines, ..Options::default() }, &sentinel).await
+    }
+
+    async fn start_with(options: Options, sentinel_lines: &str) -> Self {
+        let primary = Redis::start(options.clone()).await;
+        let mut options = options;
+        options.lines.push(format!("replicaof 127.0.0.1 {}", primary.port()));
+        let replica = Redis::start(options).await;
         replica.says("MASTER <-> REPLICA sync: Finished with success").await;
         let (mut sentinels, mut folders) = (Vec::new(), Vec::new());
         for _ in 0..3 {
@@ -35,6 +53,7 @@ impl Watched {
             for (setting, value) in [("down-after-milliseconds", 1000), ("failover-timeout", 3000)] {
                 writeln!(lines, "sentinel {setting} {PRIMARY} {value}").unwrap();
             }
+            lines.push_str(sentinel_lines);
             sentinels.push((Process::start("redis-sentinel", folder.path(), "sentinel.conf", &lines).await, port));
             folders.push(folder);
         }
