@@ -157,7 +157,11 @@ impl Core {
                 sent.push(Sent::Index);
             }
             for gone in gone {
-                if !self.local.knows(account, gone.id) {
+                if sessions.iter().any(|record| record.id == gone.id) {
+                    // It was claimed again, and is one of ours.
+                } else if self.local.knows(account, gone.id) {
+                    self.local.mark_dirty(account, Some(gone));
+                } else {
                     requests.push(self.release(&gone, self.local.instance));
                     sent.push(Sent::Gone(gone));
                 }

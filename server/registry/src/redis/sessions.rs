@@ -39,6 +39,8 @@ impl Registry for RedisRegistry {
             return Err(Error::Away("this instance has no lease".to_owned()));
         }
         let account = bare_str(&record.full);
+        // Ahead of the claim, so that it is dropped after it: what is still claimed is not removed.
+        let unsure = core.unsure(&record, true);
         let claim = core.local.claim(account, record.id);
         let change = core.local.next_change();
         let arguments = Arguments::new()
@@ -51,7 +53,6 @@ impl Registry for RedisRegistry {
             .text(millis(core.ground.times.expiry));
         let (sessions, presence) = (core.ground.keys.sessions(account), core.ground.keys.presence(account));
         let bind = Request::script(&scripts::BIND, &[&sessions, &presence], arguments);
-        let unsure = core.unsure(&record, true);
         let mut replies = core.run(vec![core.enter(account, change), bind]).await.into_iter();
         let (entered, bound) = (replies.next(), replies.next());
         // Neither is enough: who is not in the index is not cleaned up after.

@@ -91,7 +91,16 @@ impl Streams for RedisRegistry {
         if let Some(Err(failure)) = entered.map(|reply| reply.result) {
             return Err(failure.into());
         }
-        self.read_stream(account, id, taken.map_or(Ok(Value::Nil), |reply| reply.result))
+        let taken = self.read_stream(account, id, taken.map_or(Ok(Value::Nil), |reply| reply.result))?;
+        match taken.as_ref().filter(|taken| taken.owner == core.local.instance) {
+            Some(taken) => {
+                // Until it is settled, it must be found by whoever cleans up behind us.
+                let gone = Gone { full: taken.full.clone(), id: taken.session, stream: Some(id) };
+                core.local.claim(account.as_str(), taken.session).lingers = Some((core.ground.times.grace(), gone));
+            }
+            None => core.local.mark_idle(account.as_str()),
+        }
+        Ok(taken)
     }
 
     async fn settle_stream(&self, record: &StreamRecord) -> Result<bool, Error> {
@@ -124,6 +133,7 @@ impl Streams for RedisRegistry {
         core.has_changed(account.as_str());
         claim.lingers = None;
         let [held, presence] = items(&settled) else {
+            core.local.mark_idle(account.as_str());
             return Ok(false);
         };
         let resource = record.full.resource().as_str().as_bytes();

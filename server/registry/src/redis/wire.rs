@@ -154,8 +154,8 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// Nobody took it.
-    fn all(self, reason: &str) -> Vec<(usize, Next)> {
-        self.requests.into_iter().map(|(index, _)| (index, Next::Done(away(reason.to_owned())))).collect()
+    fn all(self, reason: &str, next: impl Fn(String) -> Next) -> Vec<(usize, Next)> {
+        self.requests.into_iter().map(|(index, _)| (index, next(reason.to_owned()))).collect()
     }
 }
 
@@ -169,6 +169,12 @@ enum Next {
     /// Nothing was done, for now.
     Later(String),
     WithSource,
+}
+
+impl Next {
+    fn away(reason: String) -> Self {
+        Self::Done(away(reason))
+    }
 }
 
 impl Wire {
@@ -228,7 +234,7 @@ impl Wire {
             if moved {
                 self.discovery.look_again(deadline.saturating_duration_since(Instant::now())).await;
             } else if later {
-                // A slot in the middle of its move says so until that is over, and does not say when.
+                // A slot in the middle of its move, or a node that is being connected, does not say when that is over.
                 sleep(self.ground.times.retry.min(deadline.saturating_duration_since(Instant::now()))).await;
             }
         }
@@ -254,10 +260,13 @@ impl Wire {
     async fn send(&self, part: Part<'_>) -> Vec<(usize, Next)> {
         let Some(node) = part.node else {
             self.ground.signals.discover.notify_one();
-            return part.all("no server is known");
+            return part.all("no server is known", Next::away);
         };
         let Some(live) = node.link.live() else {
-            return part.all(&format!("{} does not answer", node.address));
+            let reason = format!("{} does not answer", node.address);
+            // One that was just found is being connected for the first time.
+            let next = if node.link.has_failed() { Next::away } else { Next::Later };
+            return part.all(&reason, next);
         };
         match self.exchange(&live, &part.requests).await {
             Ok(values) => {
@@ -271,7 +280,7 @@ impl Wire {
                 if ends_connection(&error) {
                     node.link.fail(&live, &reason);
                 }
-                part.all(&reason)
+                part.all(&reason, Next::away)
             }
         }
     }
@@ -296,7 +305,7 @@ impl Wire {
         let reason = format!("{}: {} {}", node.address, error.code(), error.details().unwrap_or_default());
         match error.code() {
             "MOVED" => Next::Elsewhere(reason),
-            "ASK" => redirected(&error).map_or_else(|| Next::Done(away(reason)), Next::Ask),
+            "ASK" => redirected(&error).map_or_else(|| Next::away(reason), Next::Ask),
             "TRYAGAIN" => Next::Later(reason),
             "NOSCRIPT" => Next::WithSource,
             "WRONGTYPE" => Next::Done(Reply { result: Err(Failure::Garbage(reason)), tracked: false }),
@@ -306,7 +315,7 @@ impl Wire {
                     node.link.drop_connection(&reason);
                 }
                 self.ground.signals.discover.notify_one();
-                Next::Done(away(reason))
+                Next::away(reason)
             }
         }
     }

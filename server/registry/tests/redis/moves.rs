@@ -1,6 +1,6 @@
 //! Another server takes over.
 
-use starling_backends::redis::{Cluster, Watched};
+use starling_backends::redis::{Cluster, Options, Redis, Watched};
 use starling_registry::{
     OnConflict, RedisMode, Registry as _, SessionRecord, Update,
     suite::{bare, until},
@@ -60,6 +60,20 @@ async fn the_sentinels_next_primary_is_found_and_told_what_it_does_not_know() {
     let new = one.subject().record("user0@b/new", 1000);
     one.registry.bind(new, OnConflict::Refuse, 10).await.unwrap();
     until("it is seen", || async { other.subject().ids("user0@b").await == [0, 1000] }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_servers_the_one_that_takes_changes_is_found() {
+    let primary = Redis::start(Options::default()).await;
+    let lines = vec![format!("replicaof 127.0.0.1 {}", primary.port())];
+    let replica = Redis::start(Options { lines, ..Options::default() }).await;
+    replica.says("MASTER <-> REPLICA sync: Finished with success").await;
+    let mut gone = Redis::start(Options::default()).await;
+    gone.stop().await;
+    let servers = vec![gone.address(), replica.address(), primary.address()];
+    let one = Instance::start(&config(servers, RedisMode::Standalone)).await;
+    some(&one, 3).await;
+    assert_eq!(primary.command(&["HLEN", "starling:{user0@b}:s"]).await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
