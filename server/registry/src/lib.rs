@@ -10,10 +10,14 @@
 //!         memory (this process)   ·   redis (many processes), by the same traits
 //! ```
 
+mod accounts;
 mod members;
 mod memory;
 mod record;
+pub mod redis;
 mod streams;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 use std::sync::Arc;
 
@@ -25,6 +29,7 @@ pub use crate::{
     members::Members,
     memory::MemoryRegistry,
     record::{InstanceId, SessionId, SessionRecord, StreamId, Update},
+    redis::{RedisConfig, RedisMode, RedisRegistry},
     streams::{Fence, StreamRecord, StreamSave, StreamState, Streams},
 };
 
@@ -80,8 +85,9 @@ pub trait Registry: Streams + Members {
     /// changed here, and written when the registry is back.
     async fn update(&self, full: &FullJid, id: SessionId, update: Update) -> Result<bool, Error>;
 
-    /// Gives the resource up. `false` if it was no longer this session's; then nothing is changed. Where the registry is
-    /// away, it is given up when the registry is back.
+    /// Gives the resource up. `false` if it was no longer this session's, or if somebody has taken its stream, so that it goes
+    /// on elsewhere: then nothing is changed but what is known here. Where the registry is away, it is given up when the
+    /// registry is back.
     async fn unbind(&self, full: &FullJid, id: SessionId) -> Result<bool, Error>;
 
     /// The sessions of an account, from the backend itself, without their presence. Where the registry is away: those that

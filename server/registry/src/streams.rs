@@ -75,7 +75,9 @@ pub trait Streams: Send + Sync + 'static {
     /// Whether streams are known beyond this process: where not, nothing here does anything, and nobody can take one.
     fn are_shared(&self) -> bool;
 
-    /// Writes the record of a new stream, and its id into that of its session.
+    /// Writes the record of a new stream, or again that of one that the registry has lost, and its id into that of its
+    /// session. Nothing is written where the session is no longer bound here, or somebody has taken the stream: which saving
+    /// tells.
     async fn open_stream(&self, record: &StreamRecord) -> Result<(), Error>;
 
     /// Changes the records of many streams, in one round trip. For each, whether it was still its owner's; a record that
@@ -88,7 +90,8 @@ pub trait Streams: Send + Sync + 'static {
     async fn take_stream(&self, account: &BareJid, id: StreamId) -> Result<Option<StreamRecord>, Error>;
 
     /// What [`Streams::take_stream`] began is over: `previous` is forgotten, the stream is live, and its session lives here.
-    /// `false`: somebody else has taken it meanwhile, or the session is no longer bound.
+    /// `false`: somebody else has taken it meanwhile, or the session is no longer bound. After an error it is to be called
+    /// again: it may have been done.
     async fn settle_stream(&self, record: &StreamRecord) -> Result<bool, Error>;
 
     /// The stream has ended, by its owner's word; its `h` is remembered for a while. `false`: it was no longer its owner's.
