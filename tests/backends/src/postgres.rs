@@ -124,6 +124,15 @@ impl Postgres {
         file.lines().next().unwrap().trim().parse().unwrap()
     }
 
+    /// The numbers of all of its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let postmaster = self.postmaster();
+        let mut all = process::children(postmaster);
+        all.push(postmaster);
+        all
+    }
+
     /// A role that logs in with a password. One that is there gets the password.
     pub async fn role(&self, name: &str, password: &str) {
         let statement = format!(
@@ -155,17 +164,12 @@ impl Postgres {
 
     /// Ends it in order: who is connected is cut, what is committed is written to its files.
     pub async fn stop(&self) {
-        self.end(|running, postmaster| running.signal("INT", &[postmaster])).await;
+        self.end("INT", |server| vec![server.postmaster()]).await;
     }
 
     /// Kills it, and all of its processes, as they stand.
     pub async fn kill9(&self) {
-        self.end(|running, postmaster| {
-            let mut all = vec![postmaster];
-            all.extend(process::children(postmaster));
-            running.signal("KILL", &all);
-        })
-        .await;
+        self.end("KILL", Self::processes).await;
     }
 
     /// Starts it again after its end: the same data, the same port.
@@ -174,11 +178,11 @@ impl Postgres {
         blocking(move || server.run()).await;
     }
 
-    async fn end(&self, how: impl FnOnce(&Running, u32) + Send + 'static) {
+    async fn end(&self, signal: &'static str, whom: fn(&Self) -> Vec<u32>) {
         let server = self.clone();
         blocking(move || {
             let running = server.running().take().expect("the server runs");
-            how(&running, server.postmaster());
+            process::signal(signal, &whom(&server));
             running.wait();
         })
         .await;

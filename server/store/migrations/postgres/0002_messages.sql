@@ -85,7 +85,8 @@ $$;
 -- The group commit: what is put, then what another has, then what is returned, then what is delivered. The caller sees to it
 -- that no message needs another order, and that none is put, or held by another, twice. `accounts`: the addresses; the changes
 -- name their places in it, and those of addresses that are no account are left out. `named`: see may_write. Rows that wait
--- may be there already; if others are, that is a unique_violation, unless the caller is `careful`. `open_row`, `open_holder`:
+-- may be there already; if others are, that is a unique_violation, unless the caller is `careful`; and so it is if somebody
+-- else writes the same row at the same time. `open_row`, `open_holder`:
 -- who has the rows that are put, by their places, or 0.
 CREATE FUNCTION message_commit(
     own bigint, named bigint[], careful boolean, accounts text[],
@@ -98,48 +99,40 @@ CREATE FUNCTION message_commit(
 DECLARE
     able bigint[] := may_write(own, named);
     numbers bigint[];
-    -- Places of rows that were there already.
-    old integer[];
+    -- Places of rows that are there already.
+    old integer[] := '{}';
     target bigint;
     missed bigint;
     gone_accounts bigint[];
     gone_ids uuid[];
 BEGIN
     numbers := ARRAY (
-        SELECT coalesce((SELECT a.id FROM account AS a WHERE a.jid = key.jid), 0)
-        FROM unnest(accounts) WITH ORDINALITY AS key (jid, n) ORDER BY key.n);
+        SELECT coalesce((SELECT a.id FROM account AS a WHERE a.jid = key), 0) FROM unnest(accounts) AS key);
 
     IF cardinality(put_id) > 0 THEN
-        IF NOT careful THEN
-            -- ON CONFLICT would cost a third more.
-            INSERT INTO message (account, id, peer, direction, archived, origin, stanza)
-            SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n],
-                put_stanza[n]
-            FROM generate_series(1, cardinality(put_id)) AS n
-            WHERE numbers[put_account[n]] <> 0 AND NOT put_waits[n];
-        END IF;
+        -- Looked for before: ON CONFLICT would cost each row more than its insertion into an index.
         IF careful OR true = ANY (put_waits) THEN
-            WITH new AS (
-                INSERT INTO message (account, id, peer, direction, archived, origin, stanza)
-                SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n],
-                    put_stanza[n]
-                FROM generate_series(1, cardinality(put_id)) AS n
-                WHERE numbers[put_account[n]] <> 0 AND (careful OR put_waits[n])
-                ON CONFLICT DO NOTHING RETURNING message.account, message.id
-            )
-            SELECT array_agg(n) INTO old FROM generate_series(1, cardinality(put_id)) AS n
-            WHERE numbers[put_account[n]] <> 0 AND (careful OR put_waits[n])
-            AND (numbers[put_account[n]], put_id[n]) NOT IN (SELECT new.account, new.id FROM new);
+            old := ARRAY (
+                SELECT n FROM generate_series(1, cardinality(put_id)) AS n WHERE (careful OR put_waits[n]) AND (
+                    SELECT true FROM message AS m WHERE m.account = numbers[put_account[n]] AND m.id = put_id[n]));
         END IF;
-        IF cardinality(open_row) > 0 THEN
-            -- Distinct: of a message that several had, more than one may have been revoked.
+        INSERT INTO message (account, id, peer, direction, archived, origin, stanza)
+        SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n], put_stanza[n]
+        FROM generate_series(1, cardinality(put_id)) AS n WHERE numbers[put_account[n]] <> 0 AND n <> ALL (old);
+        IF cardinality(able) < cardinality(named) THEN
+            -- One that was revoked has nothing. More than one of those that had a message may have been.
             INSERT INTO message_open (account, id, holder, archived)
             SELECT DISTINCT numbers[put_account[o.place]], put_id[o.place],
-                CASE WHEN array_position(able, o.holder) IS NULL THEN 0 ELSE o.holder END, put_archived[o.place]
+                CASE WHEN o.holder = ANY (able) THEN o.holder ELSE 0 END, put_archived[o.place]
             FROM unnest(open_row, open_holder) AS o (place, holder)
-            WHERE numbers[put_account[o.place]] <> 0 AND array_position(old, o.place) IS NULL;
+            WHERE numbers[put_account[o.place]] <> 0 AND o.place <> ALL (old);
+        ELSIF cardinality(open_row) > 0 THEN
+            INSERT INTO message_open (account, id, holder, archived)
+            SELECT numbers[put_account[o.place]], put_id[o.place], o.holder, put_archived[o.place]
+            FROM unnest(open_row, open_holder) AS o (place, holder)
+            WHERE numbers[put_account[o.place]] <> 0 AND o.place <> ALL (old);
         END IF;
-        IF old IS NOT NULL THEN
+        IF cardinality(old) > 0 THEN
             old := ARRAY (SELECT n FROM unnest(old) AS n WHERE put_waits[n]);
             PERFORM message_wait(
                 ARRAY (SELECT numbers[put_account[n]] FROM unnest(old) AS n), ARRAY (SELECT put_id[n] FROM unnest(old) AS n));
@@ -149,7 +142,7 @@ BEGIN
     FOR n IN 1 .. cardinality(held_id) LOOP
         PERFORM FROM message_open AS o WHERE o.account = numbers[held_account[n]] AND o.id = held_id[n]
         ORDER BY o.holder FOR UPDATE;
-        target := CASE WHEN array_position(able, held_to[n]) IS NULL THEN 0 ELSE held_to[n] END;
+        target := CASE WHEN held_to[n] = ANY (able) THEN held_to[n] ELSE 0 END;
         PERFORM FROM message_open AS o
         WHERE o.account = numbers[held_account[n]] AND o.id = held_id[n] AND o.holder = target;
         IF NOT FOUND THEN

@@ -51,14 +51,6 @@ impl Running {
         running
     }
 
-    #[allow(clippy::unused_self, reason = "the numbers are those of a server that runs")]
-    pub(super) fn signal(&self, signal: &str, processes: &[u32]) {
-        let numbers = processes.iter().map(u32::to_string);
-        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$@\"", signal]).args(numbers).output().unwrap();
-        // One that has ended meanwhile is no failure.
-        drop(sent);
-    }
-
     /// Waits for the end of all of its processes, which somebody asked for.
     pub(super) fn wait(self) {
         // Nothing is ever sent.
@@ -75,6 +67,13 @@ impl Drop for Running {
         // The keeper has taken the server's exit status by then: nobody takes its number for that of a process that lives.
         self.keeper.wait().ok();
     }
+}
+
+pub(super) fn signal(signal: &str, processes: &[u32]) {
+    let numbers = processes.iter().map(u32::to_string);
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$@\"", signal]).args(numbers).output().unwrap();
+    // One that has ended meanwhile is no failure.
+    drop(sent);
 }
 
 /// Copies the log to its file. `ends` is dropped at its end.
