@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use sqlx::{postgres::PgDatabaseError, sqlite::SqliteError};
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -12,6 +14,9 @@ pub enum Error {
     /// A migration of this release is not the one that was applied: the program or the database was tampered with.
     #[error("the database does not fit this program: {0}")]
     Schema(String),
+    /// What it is to be opened with makes no sense.
+    #[error("the database's settings: {0}")]
+    Config(String),
     /// Files or folders cannot be used.
     #[error("{}: {source}", .path.display())]
     File {
@@ -20,7 +25,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The database does not do it now: busy, out of connections, its disk full, read-only or failing. A retry is
+    /// The database does not do it now: busy, away, out of connections, its disk full, read-only or failing. A retry is
     /// sensible, once somebody has made room.
     #[error("the database does not do it now: {0}")]
     Busy(sqlx::Error),
@@ -50,16 +55,46 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {
-            sqlx::Error::PoolTimedOut => true,
-            // BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN of SQLite, with their extensions in the upper bytes.
+            // A connection that could not be made, or broke.
+            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
             sqlx::Error::Database(database) => {
-                let code = database.code().and_then(|code| code.parse::<u32>().ok());
-                code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+                if let Some(error) = database.try_downcast_ref::<PgDatabaseError>() {
+                    match error.code() {
+                        // Of `may_write`.
+                        "SR001" => return Self::Revoked,
+                        code => is_transient_in_postgres(code),
+                    }
+                } else {
+                    let sqlite = database.try_downcast_ref::<SqliteError>();
+                    sqlite.and_then(|_| database.code()?.parse().ok()).is_some_and(is_transient_in_sqlite)
+                }
             }
             _ => false,
         };
         if busy { Self::Busy(error) } else { Self::Backend(error) }
     }
+}
+
+/// BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN, with their extensions in the upper bytes.
+const fn is_transient_in_sqlite(code: u32) -> bool {
+    matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
+}
+
+/// By class, which is the first two characters: connection exceptions, rollbacks for the sake of others (deadlocks, serialization),
+/// insufficient resources (connections, memory, disk); and single ones.
+fn is_transient_in_postgres(code: &str) -> bool {
+    matches!(code.get(..2), Some("08" | "40" | "53"))
+        || matches!(
+            code,
+            // read_only_sql_transaction: a standby, or a disk that was full. idle_in_transaction_session_timeout.
+            "25006" | "25P03"
+            // object_in_use, lock_not_available
+            | "55006" | "55P03"
+            // query_canceled (statement_timeout), admin_shutdown, crash_shutdown, cannot_connect_now
+            | "57014" | "57P01" | "57P02" | "57P03"
+            // idle_session_timeout, io_error
+            | "57P05" | "58030"
+        )
 }
 
 impl From<sqlx::migrate::MigrateError> for Error {
@@ -69,5 +104,23 @@ impl From<sqlx::migrate::MigrateError> for Error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             other => Self::Schema(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_postgresql_are_not_taken_for_those_of_sqlite() {
+        for code in ["08006", "25006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01", "57P03", "58030"]
+        {
+            assert!(is_transient_in_postgres(code), "{code}");
+        }
+        // invalid_password, unique_violation, undefined_table, database_dropped; and numbers that mean BUSY there.
+        for code in ["28P01", "23505", "42P01", "57P04", "00005", "22021", "XX000", ""] {
+            assert!(!is_transient_in_postgres(code), "{code}");
+        }
+        assert!(is_transient_in_sqlite(5) && is_transient_in_sqlite(0x0205) && !is_transient_in_sqlite(1));
     }
 }

@@ -2,8 +2,8 @@
 //! administer accounts.
 //!
 //! ```text
-//!   c2s, daemon ──► Store (trait) ──┬─► sqlite   one file, one writer, group of readers   (one process)
-//!                                   └─► …        PostgreSQL, by the same trait            (many processes)
+//!   c2s, daemon ──► Store (trait) ──┬─► sqlite     one file, one writer, group of readers    (one process)
+//!                                   └─► postgres   lanes of connections, the right to write  (many processes)
 //!        Accounts   credentials · put · remove · list · count          secret(name)
 //!        Instances  who may write
 //!        Messages   archive, offline store, crash journal  ◄── Journal: the group commit
@@ -19,6 +19,7 @@ mod error;
 mod instances;
 pub mod journal;
 pub mod messages;
+pub mod postgres;
 pub mod rosters;
 pub mod sqlite;
 #[cfg(feature = "suite")]
@@ -30,5 +31,6 @@ pub use error::Error;
 pub use instances::Instances;
 pub use journal::{Journal, JournalConfig, JournalMetrics, Observer, Record};
 pub use messages::{Change, Direction, MessageId, Messages, NotAnId, Origin, PendingRow, Row, RowState, StoredRow};
+pub use postgres::{Migrate, PgConfig, PgStore};
 pub use rosters::{ItemChange, ItemChanged, Roster, RosterItem, Rosters, Subscription};
 pub use sqlite::SqliteStore;

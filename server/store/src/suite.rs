@@ -1,6 +1,7 @@
 //! The rules that every store keeps, to be run against each.
 
 mod documents;
+mod instances;
 mod messages;
 mod rosters;
 
@@ -10,6 +11,8 @@ use starling_xmpp::{
 };
 
 use crate::{Account, PutMode, Store};
+
+pub use instances::{Instance, run_many};
 
 /// The number of the instance that a store under the suite is opened as.
 pub const INSTANCE: u64 = messages::INSTANCE;
