@@ -288,7 +288,9 @@ impl LogIn {
     }
 
     async fn load(&mut self, account: &BareJid) -> Result<Next, End> {
-        let input = if self.shared.gate.is_account_barred(account.as_str(), Instant::now()) {
+        // Without the registry there is no session to be had: it is said before a password is checked.
+        let is_away = !self.shared.service.registry().is_available();
+        let input = if is_away || self.shared.gate.is_account_barred(account.as_str(), Instant::now()) {
             Input::BackendAway
         } else {
             match self.shared.accounts.credentials(account).await {

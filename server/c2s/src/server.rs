@@ -13,11 +13,7 @@ use starling_link::LocalLink;
 use starling_session::{Service, stream_features};
 use starling_store::Accounts;
 use starling_stream::{Certificates, Networks};
-use starling_xmpp::{
-    error::{StreamCondition, StreamError},
-    jid::BareJid,
-    negotiate::AcceptPolicy,
-};
+use starling_xmpp::{error::StreamCondition, negotiate::AcceptPolicy};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -183,17 +179,5 @@ impl C2s {
             warn!(left = self.shared.tasks.len(), "Connections left when the time to stop was over.");
         }
         ended
-    }
-
-    /// Ends all streams of an account with `error`, as after it was removed or got another password. Returns how many.
-    pub async fn close_account(&self, account: &BareJid, error: &StreamError) -> usize {
-        let service = &self.shared.service;
-        match service.registry().sessions(account).await {
-            Ok(sessions) => sessions.iter().filter(|held| service.link().close(held, error.clone())).count(),
-            Err(error) => {
-                warn!(%account, %error, "Streams of the account not ended.");
-                0
-            }
-        }
     }
 }

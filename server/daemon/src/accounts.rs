@@ -1,12 +1,16 @@
-//! Accounts, as the command line works on them: through the running server, or on the store under its lock.
+//! Accounts, as the command line works on them: through the running server, or on the store; on that of one process alone
+//! under its lock.
+
+use std::sync::Arc;
 
 use starling_settings::Settings;
-use starling_store::{Account, Accounts as _, PutMode, SqliteStore, Store as _};
+use starling_store::{Account, PutMode, Store};
 use starling_xmpp::jid::BareJid;
 
 use crate::{
     Error, Result,
     admin::{AdminClient, refused},
+    backends,
     data::{DataFolder, Lock},
 };
 
@@ -17,8 +21,8 @@ const PAGE: u32 = 1000;
 pub(crate) enum Accounts {
     /// A server runs: it does the work, and its sessions learn of it.
     Running(AdminClient),
-    /// None does, and none can start meanwhile.
-    Stopped { store: SqliteStore, _lock: Lock },
+    /// None does on this machine, and none can start on its data meanwhile.
+    Stopped { store: Arc<dyn Store>, _lock: Lock },
 }
 
 impl Accounts {
@@ -36,7 +40,8 @@ impl Accounts {
             },
             Err(error) => return Err(error),
         };
-        Ok(Self::Stopped { store: SqliteStore::open(&data.database()).await?, _lock: lock })
+        let store = backends::store(settings, &data, backends::incarnation()).await?;
+        Ok(Self::Stopped { store, _lock: lock })
     }
 
     /// Positions of those that the mode leaves out.
@@ -81,6 +86,7 @@ impl Accounts {
 
     pub(crate) async fn close(self) {
         if let Self::Stopped { store, .. } = self {
+            store.retire().await.ok();
             store.close().await;
         }
     }

@@ -13,7 +13,6 @@ use std::{
     time::SystemTime,
 };
 
-use starling_c2s::C2s;
 use starling_proto::admin::admin_server::AdminServer;
 use starling_session::Service;
 use starling_store::Store;
@@ -28,7 +27,6 @@ pub(crate) use client::{AdminClient, refused};
 /// What the socket's orders act on.
 pub(crate) struct Admin {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) c2s: Arc<C2s>,
     pub(crate) service: Arc<Service>,
     pub(crate) readiness: Readiness,
     pub(crate) domains: Vec<String>,

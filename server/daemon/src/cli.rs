@@ -33,7 +33,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve, until SIGTERM or SIGINT. SIGHUP reads the certificates again.
-    Run,
+    Run {
+        /// What this process does, in the place of the setting `roles`: `c2s,session,router`, or some of them.
+        #[arg(long, value_delimiter = ',', value_name = "ROLES")]
+        roles: Vec<String>,
+    },
     /// Accounts. Works while the server runs, and while it does not.
     #[command(subcommand)]
     User(user::Command),
@@ -68,14 +72,19 @@ pub fn main() -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
+    let roles = match &arguments.command {
+        Command::Run { roles } if !roles.is_empty() => Some(("STARLING_ROLES".to_owned(), format!("{roles:?}"))),
+        _ => None,
+    };
     let settings = || {
         // Names and values that are not Unicode cannot be settings.
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let environment = environment.chain(roles.clone());
         Ok::<_, Error>(Settings::load(arguments.config.as_deref(), environment)?)
     };
     match arguments.command {
-        Command::Run => run::run(&settings()?),
+        Command::Run { .. } => run::run(&settings()?),
         Command::User(command) => {
             let settings = settings()?;
             let parts = Parts::new(&settings)?;

@@ -59,6 +59,12 @@ pub enum Error {
     /// Listening for clients.
     #[error(transparent)]
     C2s(#[from] starling_c2s::Error),
+    /// Listening for instances.
+    #[error(transparent)]
+    Router(#[from] starling_router::RouterError),
+    /// Certificates between processes.
+    #[error("link.tls: {0}")]
+    LinkTls(#[from] starling_mtls::Error),
     /// Listening for something else.
     #[error("cannot listen on {address} ({role}): {source}")]
     Listen {
@@ -93,7 +99,7 @@ impl Error {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::LogFilter { .. } | Self::Tls(_) | Self::Usage(_) => 2,
+            Self::Settings(_) | Self::LogFilter { .. } | Self::Tls(_) | Self::LinkTls(_) | Self::Usage(_) => 2,
             _ => 1,
         }
     }

@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus::Registry;
-use starling_store::Store;
+use starling_session::Service;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,8 @@ pub(crate) struct Context {
     pub(crate) registry: Registry,
     /// For `/readyz`.
     pub(crate) readiness: Readiness,
-    /// For `/readyz`: asked whether it answers.
-    pub(crate) store: Arc<dyn Store>,
+    /// For `/readyz`: what it stands on is asked whether it answers. `None`: there are no sessions here.
+    pub(crate) service: Option<Arc<Service>>,
 }
 
 /// The paths of this port.
@@ -121,7 +121,14 @@ async fn unready(context: &Context) -> Option<String> {
         readiness::State::Ready => {}
         state @ (readiness::State::Starting | readiness::State::Draining) => return Some(state.as_str().to_owned()),
     }
-    match tokio::time::timeout(STORE_TIMEOUT, context.store.list(None, 1)).await {
+    let Some(service) = &context.service else { return None };
+    if !service.registry().is_available() {
+        return Some("the registry does not answer".to_owned());
+    }
+    if !service.is_linked() {
+        return Some("no router has let this process in".to_owned());
+    }
+    match tokio::time::timeout(STORE_TIMEOUT, service.store().list(None, 1)).await {
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(format!("the store does not answer: {error}")),
         Err(_) => Some("the store does not answer in time".to_owned()),

@@ -4,8 +4,8 @@
 //! ```text
 //!   file, environment ──► settings ──► parts (typed, checked)
 //!                                        │
-//!   main ──► cli ──┬── run ──► Server: lock · store · certificates · session · c2s · admin socket · HTTP
-//!                  ├── user …  ──► accounts: the running server by its admin socket, else the store under the lock
+//!   main ──► cli ──┬── run ──► Server: router │ lock · store · registry · link · session · c2s │ HTTP · admin socket
+//!                  ├── user …  ──► accounts: the running server by its admin socket, else the store
 //!                  ├── config … ─► settings' own reference
 //!                  └── metrics ──► the metrics' reference
 //! ```
@@ -15,6 +15,7 @@
 mod accept;
 mod accounts;
 mod admin;
+mod backends;
 pub mod cli;
 mod data;
 mod error;

@@ -20,6 +20,7 @@ pub(crate) struct Parts {
     pub(crate) starttls: Vec<SocketAddr>,
     pub(crate) direct_tls: Vec<SocketAddr>,
     pub(crate) http: Option<SocketAddr>,
+    pub(crate) router: Vec<SocketAddr>,
     pub(crate) certificates: Vec<CertificateFiles>,
     pub(crate) iterations: u32,
     pub(crate) policy: Policy,
@@ -68,6 +69,7 @@ impl Parts {
         let http = problems.each("http.listen", &http, address);
         let starttls = problems.each("c2s.starttls.listen", &settings.c2s.starttls.listen, address);
         let direct_tls = problems.each("c2s.direct_tls.listen", &settings.c2s.direct_tls.listen, address);
+        let router = problems.each("router.listen", &settings.router.listen, address);
         let mechanisms = problems.each("auth.mechanisms", &settings.auth.mechanisms, mechanism);
         let clear = &settings.auth.mechanisms_without_tls;
         let mechanisms_without_tls = problems.each("auth.mechanisms_without_tls", clear, mechanism);
@@ -87,6 +89,7 @@ impl Parts {
             starttls,
             direct_tls,
             http: http.first().copied(),
+            router,
             certificates: certificates
                 .map(|pair| CertificateFiles { certificate: pair.certificate.clone(), key: pair.key.clone() })
                 .collect(),

@@ -9,13 +9,12 @@ use std::{
 
 use prometheus::Registry as Metrics;
 use starling_c2s::C2s;
-use starling_link::LocalLink;
-use starling_registry::{InstanceId, MemoryRegistry};
+use starling_registry::InstanceId;
+use starling_router::Router;
 use starling_session::{Service, all_extensions, extension::Extensions};
-use starling_settings::Settings;
-use starling_store::{Accounts, JournalMetrics, Messages, SqliteStore, Store};
+use starling_settings::{Role, Settings};
+use starling_store::{Accounts, JournalMetrics, Store};
 use starling_stream::{CertificateFiles, Certificates};
-use starling_xmpp::{Random, SystemRandom};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -23,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     Error, Result,
     admin::{self, Admin},
+    backends::{self, Linked, Registered},
     data::{DataFolder, Lock},
     http, metrics,
     parts::Parts,
@@ -34,20 +34,35 @@ use crate::{
 const HELPERS_GRACE: Duration = Duration::from_secs(5);
 /// For what is to be written of messages once the sessions are gone.
 const JOURNAL_GRACE: Duration = Duration::from_secs(10);
-/// Messages in flight that one transaction makes pending.
-const RELEASED_AT_ONCE: u32 = 10_000;
+/// For other instances to hear what became of what they sent.
+const LINK_GRACE: Duration = Duration::from_secs(5);
 /// Bytes of the secret from which salts of accounts that do not exist are made.
 const FAKE_SALT_KEY: usize = 32;
 
 /// A running server.
 pub struct Server {
-    c2s: Arc<C2s>,
-    service: Arc<Service>,
-    store: Arc<SqliteStore>,
-    certificates: Certificates,
+    sessions: Option<Sessions>,
     readiness: Readiness,
     addresses: Vec<(&'static str, String)>,
     stop_grace: Duration,
+    /// Helpers, and what serves others: the router.
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// Others have taken this run for dead.
+    revoked: CancellationToken,
+}
+
+/// Sessions, and what they stand on.
+struct Sessions {
+    instance: InstanceId,
+    /// `None`: without client connections.
+    c2s: Option<Arc<C2s>>,
+    service: Arc<Service>,
+    store: Arc<dyn Store>,
+    registered: Registered,
+    linked: Linked,
+    certificates: Certificates,
+    /// Of registry and link: they end when nobody needs them any more.
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Let go last: then another process may open the data.
@@ -61,57 +76,53 @@ impl Server {
     /// What hinders it; nothing is left running then.
     pub async fn start(settings: &Settings) -> Result<Self> {
         let parts = Parts::new(settings)?;
-        let data = DataFolder::prepare(&settings.data)?;
-        let lock = data.lock()?;
-        let stop = CancellationToken::new();
+        let (stop, revoked) = (CancellationToken::new(), CancellationToken::new());
         // Whatever fails below, what was begun ends with this.
         let guard = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
         let readiness = Readiness::default();
         let registry = metrics::registry()?;
-        let store = Arc::new(SqliteStore::open(&data.database()).await?);
-        let certificates = certificates(&parts, &data, &tasks, &stop).await?;
-        registry.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
-        let (c2s, service) = c2s(&parts, &store, &certificates, &registry).await?;
-        let mut addresses: Vec<_> =
-            c2s.addresses().iter().map(|(role, address)| (role.as_str(), address.to_string())).collect();
+        let mut addresses = Vec::new();
+        if settings.roles.contains(&Role::Router) {
+            let number = backends::incarnation().0;
+            let tls = backends::tls(&settings.link)?;
+            let router = Router::bind(&parts.router, tls, number, starling_router::Metrics::new(&registry)?).await?;
+            addresses.extend(router.addresses().iter().map(|address| ("router", address.to_string())));
+            router.run(&tasks, &stop);
+        }
+        let sessions = match backends::has_sessions(settings) {
+            true => Some(Sessions::start(settings, &parts, &revoked, &registry, &stop).await?),
+            false => None,
+        };
+        if let Some(c2s) = sessions.as_ref().and_then(|sessions| sessions.c2s.as_ref()) {
+            addresses.extend(c2s.addresses().iter().map(|(role, address)| (role.as_str(), address.to_string())));
+        }
         if let Some(address) = parts.http {
             let (listener, address) = listen(address).await?;
             addresses.push(("http", address));
-            let context = http::Context { registry, readiness: readiness.clone(), store: store.clone() };
+            let context = http::Context {
+                registry,
+                readiness: readiness.clone(),
+                service: sessions.as_ref().map(|sessions| sessions.service.clone()),
+            };
             tasks.spawn(http::serve(listener, http::router(context), tasks.clone(), stop.clone()));
         }
-        let socket = data.admin_socket();
-        addresses.push(("admin", socket.display().to_string()));
-        let admin = Admin {
-            store: store.clone(),
-            c2s: c2s.clone(),
-            service: service.clone(),
-            readiness: readiness.clone(),
-            domains: parts.domains.clone(),
-            addresses: addresses.clone(),
-            started: SystemTime::now(),
-        };
-        admin::serve(&socket, admin, &tasks, stop.clone()).await?;
+        if let Some(sessions) = &sessions {
+            let socket = DataFolder::prepare(&settings.data)?.admin_socket();
+            addresses.push(("admin", socket.display().to_string()));
+            let admin = sessions.admin(&parts, &readiness, &addresses);
+            admin::serve(&socket, admin, &tasks, stop.clone()).await?;
+        }
         for (role, address) in &addresses {
             info!(role, address, "Listening");
         }
-        c2s.run();
+        if let Some(c2s) = sessions.as_ref().and_then(|sessions| sessions.c2s.as_ref()) {
+            c2s.run();
+        }
         readiness.set(State::Ready);
         info!(domains = parts.domains.join(" "), "Ready");
         guard.disarm();
-        Ok(Self {
-            c2s,
-            service,
-            store,
-            certificates,
-            readiness,
-            addresses,
-            stop_grace: parts.stop_grace,
-            tasks,
-            stop,
-            _lock: lock,
-        })
+        Ok(Self { sessions, readiness, addresses, stop_grace: parts.stop_grace, tasks, stop, revoked })
     }
 
     /// What it listens on: roles as in the log, and addresses with the ports that the system chose where 0 was asked for.
@@ -120,9 +131,16 @@ impl Server {
         &self.addresses
     }
 
+    /// Returns when others have taken this run for dead. Nothing is to be said to anybody then: what it has is not its own any
+    /// more, and is to be dropped as it is. Another run may begin.
+    pub async fn is_revoked(&self) {
+        self.revoked.cancelled().await;
+    }
+
     /// Reads the certificates' files again, as they are read by themselves when they change.
     pub async fn reload(&self) {
-        let certificates = self.certificates.clone();
+        let Some(sessions) = &self.sessions else { return };
+        let certificates = sessions.certificates.clone();
         match tokio::task::spawn_blocking(move || certificates.reload()).await {
             Ok(Ok(status)) if status.is_good() => info!("Certificates read again"),
             Ok(Ok(_)) => warn!("Certificates read again; of those that are faulty the old ones stay"),
@@ -131,18 +149,114 @@ impl Server {
         }
     }
 
-    /// Stops: no more clients, streams ended with what waits for them written, then helpers, the journal, the store. Takes
-    /// `c2s.stop_grace` at most for the clients. `true`: everything ended by itself.
+    /// Stops: no more clients, streams ended with what waits for them written, then helpers, the journal, the link, the
+    /// store. Takes `c2s.stop_grace` at most for the clients. `true`: everything ended by itself.
     pub async fn stop(self) -> bool {
         self.readiness.set(State::Draining);
-        let mut orderly = self.c2s.stop(self.stop_grace).await;
+        let mut orderly = true;
+        if let Some(sessions) = &self.sessions {
+            orderly &= sessions.end_streams(self.stop_grace).await;
+        }
         self.stop.cancel();
         self.tasks.close();
         orderly &= tokio::time::timeout(HELPERS_GRACE, self.tasks.wait()).await.is_ok();
-        // What sessions left behind is written before the store closes.
-        orderly &= tokio::time::timeout(JOURNAL_GRACE, self.service.close()).await.is_ok();
-        self.store.close().await;
+        if let Some(sessions) = self.sessions {
+            orderly &= sessions.stop().await;
+        }
         info!(orderly, "Stopped");
+        orderly
+    }
+}
+
+impl Sessions {
+    async fn start(
+        settings: &Settings,
+        parts: &Parts,
+        revoked: &CancellationToken,
+        metrics: &Metrics,
+        helpers: &CancellationToken,
+    ) -> Result<Self> {
+        let data = DataFolder::prepare(&settings.data)?;
+        let lock = data.lock()?;
+        let instance = backends::incarnation();
+        let store = backends::store(settings, &data, instance).await?;
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let tasks = TaskTracker::new();
+        let certificates = certificates(parts, &data, &tasks, helpers).await?;
+        metrics.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
+        let registered = Registered::open(settings, instance, &store, revoked, &tasks, &stop, metrics).await?;
+        backends::release_all(&*store, matches!(registered, Registered::Memory(_))).await?;
+        let (linked, undriven) = Linked::open(settings, instance, metrics)?;
+        let extensions =
+            Extensions::new(all_extensions(parts.extensions)).map_err(|error| Error::Extension(error.to_string()))?;
+        let service = Arc::new(Service::new(starling_session::Parts {
+            instance,
+            domains: parts.domains.clone(),
+            policy: parts.policy,
+            registry: registered.registry(),
+            link: linked.link(),
+            store: store.clone(),
+            extensions,
+            metrics: starling_session::Metrics::new(metrics)?,
+            journal: JournalMetrics::new(metrics)?,
+            revoked: revoked.clone(),
+        }));
+        let c2s = match settings.roles.contains(&Role::C2s) {
+            true => Some(Arc::new(c2s(parts, &store, &certificates, &service, &linked, metrics).await?)),
+            false => None,
+        };
+        // From here on others send to this instance, and ask it.
+        if let Some(undriven) = undriven {
+            undriven.drive(service.handler(), &tasks, &stop);
+        }
+        let buries = settings.roles.contains(&Role::Session);
+        tasks.spawn(service.clone().watch(buries, stop.clone()));
+        if let Registered::Redis(redis) = &registered {
+            let (lost, stop) = (backends::end_lost(redis.clone(), linked.link(), instance), stop.clone());
+            tasks.spawn(async move { stop.run_until_cancelled(lost).await });
+        }
+        guard.disarm();
+        Ok(Self { instance, c2s, service, store, registered, linked, certificates, tasks, stop, _lock: lock })
+    }
+
+    fn admin(&self, parts: &Parts, readiness: &Readiness, addresses: &[(&'static str, String)]) -> Admin {
+        Admin {
+            store: self.store.clone(),
+            service: self.service.clone(),
+            readiness: readiness.clone(),
+            domains: parts.domains.clone(),
+            addresses: addresses.to_vec(),
+            started: SystemTime::now(),
+        }
+    }
+
+    async fn end_streams(&self, grace: Duration) -> bool {
+        if let Linked::Routed(routed) = &self.linked {
+            routed.drain();
+        }
+        match &self.c2s {
+            Some(c2s) => c2s.stop(grace).await,
+            None => true,
+        }
+    }
+
+    async fn stop(self) -> bool {
+        // What sessions left behind is written before the store closes.
+        let mut orderly = tokio::time::timeout(JOURNAL_GRACE, self.service.close()).await.is_ok();
+        if let Linked::Routed(routed) = &self.linked {
+            orderly &= routed.leave(LINK_GRACE).await;
+        }
+        if orderly && let Err(error) = self.store.retire().await {
+            warn!(instance = %self.instance, %error, "The database does not know that this process has ended in order");
+        }
+        if let Registered::Redis(redis) = &self.registered {
+            orderly &= tokio::time::timeout(HELPERS_GRACE, redis.close()).await.is_ok();
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        orderly &= tokio::time::timeout(HELPERS_GRACE, self.tasks.wait()).await.is_ok();
+        self.store.close().await;
         orderly
     }
 }
@@ -200,48 +314,22 @@ fn renew(folder: PathBuf, domains: Vec<String>, mut at: SystemTime, tasks: &Task
 
 async fn c2s(
     parts: &Parts,
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     certificates: &Certificates,
+    service: &Arc<Service>,
+    linked: &Linked,
     metrics: &Metrics,
-) -> Result<(Arc<C2s>, Arc<Service>)> {
-    // Whoever held these messages when the last run ended without a word holds them no more.
-    let mut accounts = 0;
-    while let released = store.release(0, RELEASED_AT_ONCE).await?.len()
-        && released > 0
-    {
-        accounts += released;
-    }
-    if accounts > 0 {
-        info!(accounts, "Messages that were on their way when the server ended wait for their recipients");
-    }
+) -> Result<C2s> {
     let secret = store.secret("fake-salt-key", FAKE_SALT_KEY).await?;
     let mut fake_salt_key = [0; FAKE_SALT_KEY];
     fake_salt_key.copy_from_slice(&secret);
-    let mut instance = [0; 8];
-    SystemRandom.fill(&mut instance);
-    let registry = Arc::new(MemoryRegistry::new());
-    let link = Arc::new(LocalLink::new());
-    let extensions =
-        Extensions::new(all_extensions(parts.extensions)).map_err(|error| Error::Extension(error.to_string()))?;
-    let service = Service::new(starling_session::Parts {
-        instance: InstanceId(u64::from_be_bytes(instance)),
-        domains: parts.domains.clone(),
-        policy: parts.policy,
-        registry,
-        link: link.clone(),
-        store: store.clone(),
-        extensions,
-        metrics: starling_session::Metrics::new(metrics)?,
-        journal: JournalMetrics::new(metrics)?,
-    });
-    let service = Arc::new(service);
     let accounts: Arc<dyn Accounts> = store.clone();
     let parts = starling_c2s::Parts {
         config: parts.c2s(fake_salt_key),
         certificates: Some(certificates.clone()),
         accounts,
-        service: Arc::clone(&service),
-        local: link,
+        service: service.clone(),
+        local: linked.local(),
     };
-    Ok((Arc::new(C2s::bind(parts, metrics)?), service))
+    Ok(C2s::bind(parts, metrics)?)
 }

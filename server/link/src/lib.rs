@@ -56,7 +56,7 @@ pub use crate::{
     mailbox::{Bounds, Inbox, Parcel},
     mesh::Member,
     metrics::Metrics,
-    routed::{Config, RoutedLink},
+    routed::{Config, RoutedLink, Undriven},
     tracking::{Arrival, Entry, MOST_REMOTES, Origin, Settled, Standing, Tracking},
 };
 

@@ -1,5 +1,7 @@
 //! Links of many processes, with real routers, sockets and certificates between them.
 
+#![allow(clippy::unwrap_used, reason = "what a test does not expect is a failed test")]
+
 mod world;
 
 use std::{

@@ -13,7 +13,7 @@ use starling_store::{
     messages::{MessageId, Messages},
 };
 use starling_xmpp::{
-    error::{Condition, ErrorType, StanzaError, StreamCondition},
+    error::{Condition, ErrorType, StanzaError, StreamCondition, StreamError},
     jid::{BareJid, FullJid, ResourcePart},
     random::Random,
 };
@@ -105,15 +105,17 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What the journal counts.
     pub journal: JournalMetrics,
+    /// Cancelled when others have taken this instance for dead: whatever it writes is refused, and its sessions are not its
+    /// own any more.
+    pub revoked: CancellationToken,
 }
 
 impl Service {
     /// Makes the rules of a process, and starts its journal: to be called within a runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { instance, domains, policy, registry, link, store, extensions, metrics, journal } = parts;
+        let Parts { instance, domains, policy, registry, link, store, extensions, metrics, journal, revoked } = parts;
         let tasks = TaskTracker::new();
-        let revoked = CancellationToken::new();
         let keeper = Keeper {
             registry: Arc::clone(&registry),
             link: Arc::clone(&link),
@@ -143,12 +145,6 @@ impl Service {
         }
     }
 
-    /// Returns when others have taken this instance for dead: whatever it writes is refused, and its sessions are not its own
-    /// any more. Nothing is to be said to anybody; a new incarnation may begin.
-    pub async fn is_revoked(&self) {
-        self.revoked.cancelled().await;
-    }
-
     pub(crate) fn revoked(&self) {
         self.revoked.cancel();
     }
@@ -176,6 +172,24 @@ impl Service {
     #[must_use]
     pub fn serves(&self, domain: &str) -> bool {
         self.domains.iter().any(|served| served == domain)
+    }
+
+    /// Whether there is a way to other instances, or none is needed.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        !self.registry.are_shared() || self.link.members().contains_key(&self.instance)
+    }
+
+    /// Ends all streams of an account with `error`, as after it was removed or got another password. Returns how many were
+    /// told.
+    pub async fn close_account(&self, account: &BareJid, error: &StreamError) -> usize {
+        match self.registry.sessions(account).await {
+            Ok(sessions) => sessions.iter().filter(|held| self.link.close(held, error.clone())).count(),
+            Err(error) => {
+                warn!(%account, %error, "Streams of the account not ended.");
+                0
+            }
+        }
     }
 
     /// The extension containers.

@@ -46,15 +46,15 @@ const RELEASED: u32 = 1000;
 const ACCOUNTS: usize = 256;
 
 impl Service {
-    /// Does what is to be done for other instances, and for what was missed while the registry was away, until `stop`. Where
-    /// nothing is shared, there are none.
-    pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    /// Does what is to be done for other instances, and for what was missed while the registry was away, until `stop`. `buries`:
+    /// also what one does for all. Where nothing is shared, there are no others.
+    pub async fn watch(self: Arc<Self>, buries: bool, stop: CancellationToken) {
         if !self.registry().are_shared() {
             return;
         }
         let watch = async {
             let renewals = Arc::clone(&self);
-            tokio::join!(Undertaker::new(self).run(), renewals.catch_up_after_renewals());
+            tokio::join!(Undertaker::new(self, buries).run(), renewals.catch_up_after_renewals());
         };
         select! {
             biased;
@@ -85,6 +85,8 @@ impl Service {
 
 struct Undertaker {
     service: Arc<Service>,
+    /// It may have the duty for those that have died.
+    buries: bool,
     /// Those that were found dead here. Never again alive.
     dead: BTreeSet<InstanceId>,
     burials: BTreeMap<InstanceId, Burial>,
@@ -105,10 +107,11 @@ struct Burial {
 }
 
 impl Undertaker {
-    fn new(service: Arc<Service>) -> Self {
+    fn new(service: Arc<Service>, buries: bool) -> Self {
         let now = Instant::now();
         Self {
             service,
+            buries,
             dead: BTreeSet::new(),
             burials: BTreeMap::new(),
             ticked: now,
@@ -148,7 +151,10 @@ impl Undertaker {
             }
             if now.duration_since(self.asked) > ASK {
                 self.asked = now;
-                for instance in self.service.registry().dead().await? {
+                let mut left = self.service.registry().dead().await?;
+                // Those that a registry that was emptied knows nothing of.
+                left.extend(self.service.store().holders().await?.into_iter().map(InstanceId));
+                for instance in left {
                     self.declare(instance).await?;
                 }
             }
@@ -191,6 +197,9 @@ impl Undertaker {
         info!(%instance, "Instance has died");
         self.service.link().end(instance);
         self.dead.insert(instance);
+        if !self.buries {
+            return Ok(());
+        }
         self.burials.insert(instance, Burial { since: since_1970(), is_released: false, waiting: HashMap::new() });
         self.bury(instance).await
     }

@@ -331,6 +331,18 @@ pub enum Role {
     Router,
 }
 
+impl Role {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::C2s => "c2s",
+            Self::Session => "session",
+            Self::Router => "router",
+        }
+    }
+}
+
 /// The database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -23,6 +23,9 @@ pub trait Instances: Send + Sync + 'static {
     /// This instance ends in order: it is forgotten once it holds nothing.
     async fn retire(&self) -> Result<(), Error>;
 
+    /// Other instances that messages are in flight at, whether they live or not.
+    async fn holders(&self) -> Result<Vec<u64>, Error>;
+
     /// Whether this instance was revoked: asked after a pause, before anything else is done.
     async fn is_revoked(&self) -> Result<bool, Error>;
 }

@@ -249,6 +249,10 @@ impl Instances for SqliteStore {
         Ok(())
     }
 
+    async fn holders(&self) -> Result<Vec<u64>, Error> {
+        Ok(Vec::new())
+    }
+
     async fn retire(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -31,7 +31,7 @@ impl Admin {
 
     /// Whoever was logged in with what is no longer true is logged out.
     async fn end_streams(&self, account: &BareJid, condition: StreamCondition, text: &'static str) {
-        let ended = self.c2s.close_account(account, &StreamError::with_text(condition, text)).await;
+        let ended = self.service.close_account(account, &StreamError::with_text(condition, text)).await;
         if ended > 0 {
             tracing::info!(%account, ended, "Streams ended");
         }

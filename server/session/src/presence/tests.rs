@@ -62,6 +62,7 @@ impl World {
             extensions: Extensions::new(all_extensions(ExtensionOptions::default())).unwrap(),
             metrics: Metrics::new(&metrics).unwrap(),
             journal: JournalMetrics::new(&metrics).unwrap(),
+            revoked: tokio_util::sync::CancellationToken::new(),
         };
         Self { service: Arc::new(Service::new(parts)), elsewhere, _folder: folder }
     }

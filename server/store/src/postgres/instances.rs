@@ -116,6 +116,16 @@ impl Instances for PgStore {
         Err(Error::NoAnswer)
     }
 
+    async fn holders(&self) -> Result<Vec<u64>, Error> {
+        let mut lease = self.other.lease().await?;
+        let statement = "SELECT i.id FROM instance AS i WHERE i.id <> $1 \
+                         AND EXISTS (SELECT FROM message_open AS o WHERE o.holder = i.id AND o.holder <> 0)";
+        let found = sqlx::query(statement).bind(bits(self.instance));
+        let found = answered(found.fetch_all(lease.connection())).await?;
+        lease.settle();
+        found.iter().map(|row| Ok(row.try_get::<i64, _>(0)?.cast_unsigned())).collect()
+    }
+
     async fn retire(&self) -> Result<(), Error> {
         let own = bits(self.instance);
         let mut lease = self.other.lease().await?;

@@ -18,7 +18,7 @@ const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
 const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4)";
 const RELEASE: &str = "SELECT message_release($1, $2, $3)";
 const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
-const SENT: &str = "SELECT m.origin FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
+const SENT: &str = "SELECT m.origin, m.stanza FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
     AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
 const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
 const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
@@ -34,10 +34,11 @@ pub(super) const STATEMENTS: [&str; 4] = [PENDING, WAITING, SENT, ROWS];
 /// Accounts that were removed a while ago and are forgotten at one time.
 const SWEPT: u32 = 1000;
 
-fn read_count(row: &PgRow) -> Result<u32, Error> {
+fn read_sent(row: &PgRow) -> Result<(u32, Vec<u8>), Error> {
     let origin: Vec<u8> = row.try_get(0)?;
     let count = origin.get(16..).and_then(|count| count.try_into().ok()).map(u32::from_be_bytes);
-    count.ok_or_else(|| Error::Corrupt(format!("an origin of {} bytes", origin.len())))
+    let count = count.ok_or_else(|| Error::Corrupt(format!("an origin of {} bytes", origin.len())))?;
+    Ok((count, row.try_get(1)?))
 }
 
 fn read_id(row: &PgRow) -> Result<MessageId, Error> {
@@ -168,7 +169,7 @@ impl Messages for PgStore {
         Ok(u64::try_from(released.try_get::<i64, _>(0)?).unwrap_or_default())
     }
 
-    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<u32>, Error> {
+    async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {
         if !is_text(account) {
             return Ok(Vec::new());
         }
@@ -177,7 +178,7 @@ impl Messages for PgStore {
         let found = sqlx::query(SENT).bind(account).bind(uuid(since)).bind(stream);
         let found = answered(found.fetch_all(lease.connection())).await?;
         lease.settle();
-        found.iter().map(read_count).collect()
+        found.iter().map(read_sent).collect()
     }
 
     async fn expire(&self, before: MessageId, most: u32) -> Result<u64, Error> {

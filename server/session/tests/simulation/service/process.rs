@@ -82,6 +82,7 @@ impl Process {
             extensions: Extensions::new(all_extensions(ExtensionOptions::default())).unwrap(),
             metrics: Metrics::new(&metrics).unwrap(),
             journal: JournalMetrics::new(&metrics).unwrap(),
+            revoked: tokio_util::sync::CancellationToken::new(),
         };
         let random = Mutex::new(Chance(Dice::new(shared.dice().next())));
         Arc::new(Self {
