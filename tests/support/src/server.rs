@@ -1,31 +1,25 @@
-//! `starlingd` in a data folder of its own.
+//! `starlingd`: one process in a data folder of its own, or a cluster of them, by the layout that the environment names.
 
 mod accounting;
+mod layout;
+mod process;
 mod rows;
 
 use std::{
-    collections::HashMap,
-    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::{ExitStatus, Output},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    sync::watch,
-    task::yield_now,
-    time::timeout,
-};
+use tokio::{task::yield_now, time::timeout};
 
+use self::{
+    layout::{Cluster, Layout},
+    process::{Place, Process, set, value},
+};
 use crate::PATIENCE;
 
 /// What a server is started with.
@@ -66,109 +60,39 @@ impl Builder {
 
     /// Starts it; returns when it says that it is ready.
     pub async fn start(self) -> Server {
+        self.start_as(Layout::of_environment()).await
+    }
+
+    async fn start_as(self, layout: Layout) -> Server {
         let Self { folder, users, variables } = self;
-        let place = Place { folder, variables };
+        let mut place = Place { folder: folder.path().to_owned(), variables };
+        let cluster = match layout {
+            Layout::Single => None,
+            Layout::Cluster(backends) => Some(Cluster::start(&backends, &mut place).await),
+        };
         if !users.is_empty() {
             let output = place.run(&["user", "import", "-"], &users);
             let errors = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "import: {} {errors}", output.status);
         }
-        let log = Arc::default();
-        let (child, grown) = place.run_server(&log);
-        let told_to_stop = AtomicBool::new(false);
-        let mut server = Server { child, place, log, grown, addresses: HashMap::new(), told_to_stop };
-        server.listens().await;
-        server
+        let instances = match &cluster {
+            None => vec![Process::start(place).await],
+            Some(cluster) => cluster.instances(place).await,
+        };
+        Server { instances, cluster, next: AtomicUsize::new(0), _folder: folder }
     }
 }
 
-fn set(variables: &mut Vec<(String, String)>, path: &str, value: &str) {
-    let name = format!("STARLING_{}", path.replace('.', "_").to_uppercase());
-    variables.retain(|(known, _)| *known != name);
-    variables.push((name, value.to_owned()));
-}
-
-fn collect(from: impl std::io::Read + Send + 'static, log: &Arc<Mutex<String>>, lines: &Arc<watch::Sender<u64>>) {
-    let (log, lines) = (Arc::clone(log), Arc::clone(lines));
-    thread::spawn(move || {
-        for line in BufReader::new(from).lines().map_while(Result::ok) {
-            let mut log = log.lock().unwrap();
-            log.push_str(&line);
-            log.push('\n');
-            drop(log);
-            lines.send_modify(|count| *count += 1);
-        }
-    });
-}
-
-/// A field of a log event, whether fields are inside each other or flattened.
-fn field<'e>(event: &'e Value, name: &str) -> &'e str {
-    let value = event.get(name).or_else(|| event.get("fields")?.get(name));
-    value.and_then(Value::as_str).unwrap_or_default()
-}
-
-struct Place {
-    folder: TempDir,
-    variables: Vec<(String, String)>,
-}
-
-impl Place {
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        let inherited = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("STARLING_"));
-        command.env_clear().envs(inherited).envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.args(arguments).current_dir(self.folder.path());
-        command
-    }
-
-    /// What it prints is added to `log`; what is returned changes with each line, and is closed when the process is gone.
-    fn run_server(&self, log: &Arc<Mutex<String>>) -> (Child, watch::Receiver<u64>) {
-        let mut command = self.command(&["run"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (lines, grown) = watch::channel(0);
-        let lines = Arc::new(lines);
-        collect(child.stdout.take().unwrap(), log, &lines);
-        collect(child.stderr.take().unwrap(), log, &lines);
-        (child, grown)
-    }
-
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        // A program that ends without reading its input is no fault of the test.
-        let feeder = thread::spawn(move || stdin.write_all(input.as_bytes()).ok());
-        let output = child.wait_with_output().unwrap();
-        feeder.join().unwrap();
-        output
-    }
-}
-
-/// `STARLINGD`, else what the same build made.
-fn program() -> PathBuf {
-    if let Some(named) = std::env::var_os("STARLINGD") {
-        return named.into();
-    }
-    // A test's executable is in `deps`, an ordinary one beside the program.
-    let own = std::env::current_exe().unwrap();
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("starlingd")).find(|path| path.exists());
-    found.unwrap_or_else(|| {
-        panic!("no starlingd near {}: run `cargo build` first, or name one by STARLINGD", own.display())
-    })
-}
-
-/// A running server; killed when it is dropped.
+/// A running server; killed when it is dropped. Of a cluster, clients go to one instance after the other, and what is counted is
+/// counted over all of them.
 ///
 /// Before that its accounting is checked: every stanza that it received has ended in exactly one counter.
 pub struct Server {
-    child: Child,
-    place: Place,
-    log: Arc<Mutex<String>>,
-    grown: watch::Receiver<u64>,
-    addresses: HashMap<String, String>,
-    /// Its counters may be gone at any moment.
-    told_to_stop: AtomicBool,
+    // Dropped in this order.
+    instances: Vec<Process>,
+    cluster: Option<Cluster>,
+    next: AtomicUsize,
+    _folder: TempDir,
 }
 
 impl Server {
@@ -178,95 +102,94 @@ impl Server {
         Builder::new()
     }
 
-    /// Where streams begin in the clear.
+    /// How many instances there are.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// Where streams begin in the clear: of the instances, each in turn.
     pub fn starttls(&self) -> SocketAddr {
-        self.address("c2s-starttls")
+        self.next().address("c2s-starttls")
     }
 
-    /// Where TLS comes first.
+    /// Where TLS comes first, likewise.
     pub fn direct_tls(&self) -> SocketAddr {
-        self.address("c2s-direct-tls")
+        self.next().address("c2s-direct-tls")
     }
 
-    /// Metrics and health.
+    fn next(&self) -> &Process {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        &self.instances[next % self.instances.len()]
+    }
+
+    /// Metrics and health, of one instance.
     pub fn http(&self) -> SocketAddr {
-        self.address("http")
-    }
-
-    fn address(&self, role: &str) -> SocketAddr {
-        self.addresses.get(role).unwrap_or_else(|| panic!("no {role} in\n{}", self.logs())).parse().unwrap()
+        self.instances[0].address("http")
     }
 
     /// The self-signed certificate, PEM.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
-        self.place.folder.path().join("data/tls/self-signed.crt")
+        self.instances[0].data().join("tls/self-signed.crt")
     }
 
     /// Runs another command of the program on the same settings, with `input` as its standard input, to its end.
     pub fn run(&self, arguments: &[&str], input: &str) -> Output {
-        self.place.run(arguments, input)
+        self.instances[0].place.run(arguments, input)
     }
 
     /// Everything it has printed.
     pub fn logs(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.instances.iter().map(Process::logs).collect()
     }
 
-    /// Waits until it is ready, and notes where it listens.
-    async fn listens(&mut self) {
-        self.wait_for_log("Ready").await;
-        for event in self.events().filter(|event| field(event, "message") == "Listening") {
-            self.addresses.insert(field(&event, "role").to_owned(), field(&event, "address").to_owned());
-        }
-    }
-
-    fn events(&self) -> impl Iterator<Item = Value> + use<> {
-        let lines: Vec<Value> = self.logs().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        lines.into_iter()
-    }
-
-    /// Waits for an event with this message, also one of the past.
+    /// Waits for an event with this message, also one of the past, of any instance.
     pub async fn wait_for_log(&mut self, message: &str) {
-        let found = timeout(PATIENCE, async {
-            while !self.events().any(|event| field(&event, "message") == message) {
-                if self.grown.changed().await.is_err() {
-                    return self.events().any(|event| field(&event, "message") == message);
-                }
+        if let [only] = &mut self.instances[..] {
+            return only.wait_for_log(message).await;
+        }
+        let logged = async {
+            while !self.instances.iter().any(|instance| instance.has_logged(message)) {
+                yield_now().await;
             }
-            true
-        });
-        assert!(found.await == Ok(true), "no {message:?} in\n{}", self.logs());
-    }
-
-    /// The text of `/metrics`.
-    pub async fn metrics(&self) -> String {
-        let request = async {
-            let mut stream = TcpStream::connect(self.http()).await.unwrap();
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-            let mut response = String::new();
-            stream.read_to_string(&mut response).await.unwrap();
-            response
         };
-        let response = timeout(PATIENCE, request).await.expect("no metrics in time");
-        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+        assert!(timeout(PATIENCE, logged).await.is_ok(), "no {message:?} in\n{}", self.logs());
     }
 
-    /// One metric by its name with labels, as it is printed.
+    /// The text of `/metrics`, of all instances.
+    pub async fn metrics(&self) -> String {
+        let mut all = String::new();
+        for instance in &self.instances {
+            all.push_str(&instance.metrics().await);
+        }
+        all
+    }
+
+    /// One metric by its name with labels, as it is printed; the sum over all instances. 0 while it is nowhere.
+    async fn sum(&self, name: &str) -> Option<f64> {
+        let mut sum = None;
+        for instance in &self.instances {
+            if let Some(value) = value(&instance.metrics().await, name) {
+                *sum.get_or_insert(0.0) += value;
+            }
+        }
+        sum
+    }
+
+    /// One metric by its name with labels, as it is printed; the sum over all instances.
     pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics().await;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+        match self.sum(name).await {
+            Some(sum) => sum,
+            None => panic!("no {name} in\n{}", self.metrics().await),
+        }
     }
 
     /// Waits until a metric, named as for [`Server::metric`], is as `wanted` says; 0 while it is not there. Its value.
     pub async fn until(&self, name: &str, wanted: impl Fn(f64) -> bool) -> f64 {
         let polled = async {
             loop {
-                let text = self.metrics().await;
-                let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-                let value = value.map_or(0.0, |value| value.parse().unwrap());
+                let value = self.sum(name).await.unwrap_or_default();
                 if wanted(value) {
                     return value;
                 }
@@ -281,65 +204,53 @@ impl Server {
 
     /// Its memory, shared pages by its share of them.
     pub fn pss_kib(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap();
-        let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-        pss.trim().trim_end_matches(" kB").parse().unwrap()
+        self.instances.iter().map(Process::pss_kib).sum()
     }
 
-    /// The process.
+    /// The process; of a cluster, one of them.
     pub fn process(&self) -> u32 {
-        self.child.id()
+        self.instances[0].id()
     }
 
     /// Asks it to stop, as an operator does.
     pub fn terminate(&self) {
-        self.told_to_stop.store(true, Ordering::Relaxed);
-        let sent = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.instances.iter().for_each(Process::terminate);
     }
 
     /// Ends it without asking.
     pub fn kill(&mut self) {
-        self.told_to_stop.store(true, Ordering::Relaxed);
-        self.child.kill().unwrap();
+        self.instances.iter_mut().for_each(Process::kill);
     }
 
     /// Ends it without asking (SIGKILL), and waits until it is gone.
     pub fn kill9(&mut self) {
-        self.kill();
-        self.child.wait().unwrap();
+        self.instances.iter_mut().for_each(Process::kill9);
     }
 
     /// Starts it again on the same data folder, settings and ports. It must have ended.
     pub async fn start_again(&mut self) {
-        assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
-        let ports = [("c2s-starttls", "c2s.starttls.listen"), ("c2s-direct-tls", "c2s.direct_tls.listen")];
-        for (role, setting) in ports {
-            if let Some(address) = self.addresses.get(role) {
-                set(&mut self.place.variables, setting, &format!("[\"{address}\"]"));
-            }
+        for instance in &mut self.instances {
+            instance.start_again().await;
         }
-        if let Some(address) = self.addresses.get("http") {
-            set(&mut self.place.variables, "http.listen", address);
+        if let Some(cluster) = &self.cluster {
+            cluster.is_whole(&self.instances).await;
         }
-        // What it said before it ended must not be taken for what it says now.
-        self.log.lock().unwrap().clear();
-        (self.child, self.grown) = self.place.run_server(&self.log);
-        self.told_to_stop.store(false, Ordering::Relaxed);
-        self.listens().await;
     }
 
     /// Changes a setting, as [`Builder::set`], for the next [`Server::start_again`].
     pub fn set(&mut self, path: &str, value: &str) {
-        set(&mut self.place.variables, path, value);
+        for instance in &mut self.instances {
+            set(&mut instance.place.variables, path, value);
+        }
     }
 
-    /// Waits for it to end by itself.
+    /// Waits for it to end by itself. The first status that is no success, if there is one.
     pub async fn wait(&mut self) -> ExitStatus {
-        // Its outputs are closed when it is gone.
-        let gone = timeout(PATIENCE, async { while self.grown.changed().await.is_ok() {} });
-        assert!(gone.await.is_ok(), "still running\n{}", self.logs());
-        self.child.wait().unwrap()
+        let mut statuses = Vec::new();
+        for instance in &mut self.instances {
+            statuses.push(instance.wait().await);
+        }
+        statuses.iter().find(|status| !status.success()).copied().unwrap_or(statuses[0])
     }
 }
 
@@ -349,8 +260,5 @@ impl Drop for Server {
         if !thread::panicking() {
             self.check_accounting();
         }
-        // It may have ended: then there is nothing to kill.
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }

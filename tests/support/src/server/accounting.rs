@@ -4,34 +4,31 @@ use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     net::TcpStream,
-    sync::atomic::Ordering,
     time::Instant,
 };
 
-use super::Server;
+use super::{Process, Server};
 use crate::PATIENCE;
 
 impl Server {
     /// Waits until over all outcomes `starling_stanzas_total` equals `starling_stanzas_received_total`, for each kind:
-    /// some stanzas may still be on their way. A server that has ended, or was told to, is asked nothing.
+    /// some stanzas may still be on their way. A process that has ended, or was told to, is asked nothing.
     pub fn check_accounting(&mut self) {
-        if !self.addresses.contains_key("http") {
+        self.instances.iter_mut().for_each(check);
+    }
+}
+
+fn check(process: &mut Process) {
+    let deadline = Instant::now() + PATIENCE;
+    while !process.is_over() {
+        let text =
+            scrape(process.address("http")).unwrap_or_else(|error| panic!("no metrics: {error}\n{}", process.logs()));
+        let (received, ended) = (sum(&text, "received_total"), sum(&text, "total"));
+        if received == ended {
             return;
         }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ended = self.told_to_stop.load(Ordering::Relaxed) || self.child.try_wait().unwrap().is_some();
-            if ended {
-                return;
-            }
-            let text = scrape(self.http()).unwrap_or_else(|error| panic!("no metrics: {error}\n{}", self.logs()));
-            let (received, ended) = (sum(&text, "received_total"), sum(&text, "total"));
-            if received == ended {
-                return;
-            }
-            assert!(Instant::now() < deadline, "received {received:?}, ended {ended:?}:\n{text}");
-            std::thread::yield_now();
-        }
+        assert!(Instant::now() < deadline, "received {received:?}, ended {ended:?}:\n{text}");
+        std::thread::yield_now();
     }
 }
 

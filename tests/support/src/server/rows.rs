@@ -1,6 +1,8 @@
 //! An account's rows in the server's database, read beside the server.
 
-use starling_store::{SqliteStore, Store as _, messages::Messages as _};
+use std::sync::Arc;
+
+use starling_store::{SqliteStore, Store};
 use tokio::{task::yield_now, time::timeout};
 
 use super::Server;
@@ -11,6 +13,7 @@ impl Server {
     pub async fn rows(&self, account: &str) -> Vec<Row> {
         let store = self.database().await;
         let rows = read(&store, account).await;
+        store.retire().await.unwrap();
         store.close().await;
         rows
     }
@@ -34,16 +37,20 @@ impl Server {
             let shown: Vec<_> = rows.iter().map(|row| (row.id, row.direction, row.state, row.archived)).collect();
             panic!("the rows of {account} are not as wanted: {} rows, {shown:?}", rows.len());
         };
+        store.retire().await.unwrap();
         store.close().await;
         rows
     }
 
-    async fn database(&self) -> SqliteStore {
-        SqliteStore::open(&self.place.folder.path().join("data/starling.db")).await.unwrap()
+    async fn database(&self) -> Arc<dyn Store> {
+        match &self.cluster {
+            None => Arc::new(SqliteStore::open(&self.instances[0].data().join("starling.db")).await.unwrap()),
+            Some(cluster) => Arc::new(cluster.store().await),
+        }
     }
 }
 
-async fn read(store: &SqliteStore, account: &str) -> Vec<Row> {
+async fn read(store: &Arc<dyn Store>, account: &str) -> Vec<Row> {
     const PAGE: u32 = 1000;
     let mut rows = Vec::new();
     loop {

@@ -1,0 +1,33 @@
+//! A whole cluster on one machine.
+//!
+//! ```text
+//!   starling-cluster test --redis … -- cargo test …    PostgreSQL and Redis for tests that start their own servers
+//! ```
+#![allow(clippy::unwrap_used, clippy::panic, reason = "it is part of tests: what it does not expect ends it")]
+
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "starling-cluster", about = "A whole cluster on one machine")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command with what the tests' layout `cluster` needs: PostgreSQL, and Redis.
+    Test(tests::Arguments),
+}
+
+/// On one thread: the backends' children end with the thread that started them.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Test(arguments) => tests::run(arguments).await,
+    }
+}
