@@ -9,6 +9,9 @@
 //! A reply and the push that makes it stale come on one connection, in this order, and the push is dealt with before anything
 //! behind it is read. So a reply is remembered only if no push of its shard came between its request and now.
 //!
+//! When slots of a cluster move, everything is forgotten as soon as that is noticed (`discovery.rs`). An account without
+//! sessions has no key that Redis could say has moved: until then, it may be remembered as that.
+//!
 //! Bounds: accounts and bytes, an equal part for each shard. What was not asked for since the last round goes first.
 
 use std::{

@@ -102,7 +102,8 @@ async fn keep_always(core: &Core, guard: &dyn Guard) {
                 }
             }
             Err(error) => {
-                if core.lease.fails() {
+                // At first it is only not connected yet.
+                if core.lease.fails() && joined {
                     tracing::warn!(%error, "Redis is away");
                 }
             }

@@ -61,7 +61,7 @@ pub(super) enum Failure {
     /// Nobody serves it now. Whether something was done is not known.
     #[error("{0}")]
     Away(String),
-    /// Somebody wrote what is not ours under this key.
+    /// Redis is there, and cannot make sense of what lies under this key: somebody else's.
     #[error("{0}")]
     Garbage(String),
 }
@@ -308,7 +308,8 @@ impl Wire {
             "ASK" => redirected(&error).map_or_else(|| Next::away(reason), Next::Ask),
             "TRYAGAIN" => Next::Later(reason),
             "NOSCRIPT" => Next::WithSource,
-            "WRONGTYPE" => Next::Done(Reply { result: Err(Failure::Garbage(reason)), tracked: false }),
+            // A script that fails does so for what it found under its keys.
+            "WRONGTYPE" | "ERR" => Next::Done(Reply { result: Err(Failure::Garbage(reason)), tracked: false }),
             code => {
                 if code == "READONLY" {
                     // A primary that was made a replica: whoever is the primary now is to be found.

@@ -36,23 +36,9 @@ async fn the_sentinels_next_primary_is_found_and_told_what_it_does_not_know() {
     let (one, other) = (Instance::start(&config).await, Instance::start(&config).await);
     let sessions = some(&one, 20).await;
     all_are_found(&other, &sessions).await;
+    // The primary is asked to step down: it lives on, and takes no changes.
     let renewals = (one.renewals(), other.renewals());
-    watched.kill_primary().await;
-    until("it is unavailable", || async { !one.registry.is_available() }).await;
-    let presence = Update::Presence { priority: Some(1), stanza: Some(b"meanwhile".as_slice().into()) };
-    assert!(one.registry.update(&sessions[0].full, sessions[0].id, presence).await.unwrap());
-    watched.failed_over().await;
-    one.renewed_since(renewals.0).await;
-    other.renewed_since(renewals.1).await;
-    all_are_found(&other, &sessions).await;
-    let read = other.registry.with_presence(&[bare("user0@b")]).await.unwrap();
-    assert_eq!(read[0][0].presence.as_deref(), Some(&b"meanwhile"[..]));
-
-    // The old one comes back, and the new one is asked to step down: it lives on, and takes no changes.
-    watched.start_other_again().await;
-    watched.primary().says("Synchronization with replica").await;
-    let renewals = (one.renewals(), other.renewals());
-    until("the sentinels agree to it", || async { watched.demote_primary().await }).await;
+    watched.demote_primary().await;
     watched.failed_over().await;
     one.renewed_since(renewals.0).await;
     other.renewed_since(renewals.1).await;
@@ -60,6 +46,19 @@ async fn the_sentinels_next_primary_is_found_and_told_what_it_does_not_know() {
     let new = one.subject().record("user0@b/new", 1000);
     one.registry.bind(new, OnConflict::Refuse, 10).await.unwrap();
     until("it is seen", || async { other.subject().ids("user0@b").await == [0, 1000] }).await;
+
+    // The next one dies.
+    let renewals = (one.renewals(), other.renewals());
+    watched.kill_primary().await;
+    until("it is unavailable", || async { !one.registry.is_available() }).await;
+    let presence = Update::Presence { priority: Some(1), stanza: Some(b"meanwhile".as_slice().into()) };
+    assert!(one.registry.update(&sessions[1].full, sessions[1].id, presence).await.unwrap());
+    watched.failed_over().await;
+    one.renewed_since(renewals.0).await;
+    other.renewed_since(renewals.1).await;
+    all_are_found(&other, &sessions).await;
+    let read = other.registry.with_presence(&[bare("user1@b")]).await.unwrap();
+    assert_eq!(read[0][0].presence.as_deref(), Some(&b"meanwhile"[..]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
