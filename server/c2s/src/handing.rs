@@ -29,9 +29,16 @@ use crate::{managed::Item, resumption::Live, server::Shared};
 /// How long what the client sent has to become safe. The journal gives up before.
 const SAFE_WITHIN: Duration = Duration::from_secs(8);
 
+/// Streams of different turns do not wait for each other.
+const TURNS: usize = 16;
+
 /// Sessions that were handed over and that nobody has for good yet. As many as there were sessions at most.
 #[derive(Default)]
-pub(crate) struct Frozen(Mutex<HashMap<u128, Left>>);
+pub(crate) struct Frozen {
+    left: Mutex<HashMap<u128, Left>>,
+    /// One stream at a time is handed over, so that a second who wants it finds what the first was given.
+    turns: [tokio::sync::Mutex<()>; TURNS],
+}
 
 struct Left {
     account: BareJid,
@@ -42,7 +49,14 @@ struct Left {
 
 impl Frozen {
     fn lock(&self) -> MutexGuard<'_, HashMap<u128, Left>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn turn(&self, id: u128) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match self.turns.get(id as usize % TURNS) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
     }
 
     /// Whoever it was handed to has it for good.
@@ -77,6 +91,7 @@ impl Streams for Asked {
 pub(crate) async fn hand_over(shared: &Arc<Shared>, asked: HandOver) -> Option<HandedOver> {
     let id = u128::from_be_bytes(asked.stream.try_into().ok()?);
     let account = BareJid::new(&asked.account).ok()?;
+    let _turn = shared.frozen.turn(id).await;
     if let Some(left) = shared.frozen.lock().get(&id).filter(|left| left.account == account) {
         // It was handed to somebody who did not come to have it.
         return Some(left.handed.clone());

@@ -403,6 +403,10 @@ impl Sink for Outside {
         Some(Report { sequence, acknowledged, envelope })
     }
 
+    fn taken(&mut self) {
+        self.shared.metrics.taken.inc();
+    }
+
     fn poke(&mut self, full: &str, session: SessionId) {
         self.shared.local.poke_here(full, session);
     }
@@ -413,11 +417,13 @@ impl Sink for Outside {
 
     fn request(&mut self, from: InstanceId, id: u64, content: prost::bytes::Bytes) {
         let (answer, commands) = (self.handler.request(from, content), self.commands.clone());
-        let waiting = self.shared.waiting(from);
+        let (waiting, metrics) = (self.shared.waiting(from), self.shared.metrics.clone());
         self.tasks.spawn(async move {
             let item = Item::Response { id, content: answer.await };
             waiting.items.fetch_add(1, Ordering::AcqRel);
             waiting.bytes.fetch_add(item.weight(), Ordering::AcqRel);
+            metrics.queued.inc();
+            metrics.sent.inc();
             if let Some(commands) = commands.upgrade() {
                 commands.send(Command::Send(from, item)).ok();
             }

@@ -13,6 +13,7 @@ pub struct Metrics {
     pub(crate) batches: IntCounter,
     pub(crate) batch_bytes: IntCounter,
     pub(crate) received: IntCounter,
+    pub(crate) taken: IntCounter,
     pub(crate) queued: IntGauge,
     pub(crate) refused: IntCounter,
     pub(crate) failed: IntCounter,
@@ -48,6 +49,7 @@ impl Metrics {
             batches: counter("starling_link_batches_total", "Batches to other instances, those sent again included.")?,
             batch_bytes: counter("starling_link_batch_bytes_total", "Bytes in these batches.")?,
             received: counter("starling_link_received_total", "Batches from other instances.")?,
+            taken: counter("starling_link_taken_total", "Stanzas and other payloads from other instances.")?,
             queued: gauge(
                 "starling_link_queue",
                 "Payloads that other instances have not taken, and kept messages that they have not settled.",

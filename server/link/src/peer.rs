@@ -38,6 +38,8 @@ const REPORTS: usize = 4096;
 pub(crate) trait Sink {
     /// A stanza for sessions, or for whoever speaks for a domain. The report, if nobody here has it and somebody must know.
     fn stanza(&mut self, from: InstanceId, sequence: u64, stanza: &Stanza<'_>) -> Option<Report>;
+    /// A payload came that its sender counted.
+    fn taken(&mut self);
     /// Messages for a session's account wait in the store.
     fn poke(&mut self, full: &str, session: SessionId);
     /// A session is to end.
@@ -259,6 +261,9 @@ impl Peer {
     }
 
     fn take(&mut self, number: u64, payload: Payload<'_>, now: Instant, sink: &mut dyn Sink) {
+        if !matches!(payload, Payload::Reports { .. } | Payload::Nothing) {
+            sink.taken();
+        }
         match payload {
             Payload::Stanza(stanza) => {
                 if let Some(report) = sink.stanza(self.id, number, &stanza) {

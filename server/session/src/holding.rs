@@ -23,9 +23,6 @@ use crate::{
     ledger::Journaled,
 };
 
-/// Errors that wait until it is known where their recipient is; one more is dropped.
-const LOOK_UPS: usize = 4096;
-
 impl Service {
     /// A client has it: it acknowledged it (XEP-0198), or, if it does not do that, its socket took it.
     pub fn acknowledged(&self, envelope: &Arc<Envelope>) {
@@ -143,16 +140,15 @@ impl Service {
             self.send_to_named(&to, &sessions, &envelope);
             return;
         }
-        if self.tasks().len() >= LOOK_UPS {
-            debug!(%to, "An error is dropped: too many wait for a look-up.");
-            return;
-        }
         let service = Arc::clone(self);
-        self.tasks().spawn(async move {
+        let is_begun = self.later(async move {
             if let Ok(sessions) = service.registry().sessions(&to.to_bare()).await {
                 service.send_to_named(&to, &sessions, &envelope);
             }
         });
+        if !is_begun {
+            debug!("An error is dropped: too many wait for a look-up.");
+        }
     }
 
     fn send_to_named(&self, to: &Jid, sessions: &[SessionRecord], envelope: &Arc<Envelope>) {

@@ -51,6 +51,8 @@ struct Known {
     sessions: Option<Sessions>,
     own: Option<Sessions>,
     exists: Option<bool>,
+    /// How many messages wait for the recipient.
+    waiting: Option<u32>,
     in_order: bool,
 }
 
@@ -102,6 +104,7 @@ impl Session {
                     let waiting = self.service.waiting();
                     let count = store.pending(account.as_str(), waiting.limit()).await?;
                     waiting.set(account.as_str(), count);
+                    known.waiting = Some(count);
                 }
                 known.exists = Some(exists);
             }
@@ -235,6 +238,14 @@ impl Session {
             let said = facts.body || facts.content;
             return Ok(if said { Wait::Refused(Condition::ServiceUnavailable) } else { Wait::Pointless });
         }
+        // What others store and fetch is not counted here: the store is asked each time.
+        if self.service.registry().are_shared() {
+            return match known.waiting {
+                None => Err(Need::Account),
+                Some(count) if count < self.service.waiting().limit() => Ok(Wait::Granted),
+                Some(_) => Ok(Wait::Refused(Condition::ResourceConstraint)),
+            };
+        }
         match self.service.waiting().admit(account) {
             Admission::Granted => Ok(Wait::Granted),
             Admission::Full => Ok(Wait::Refused(Condition::ResourceConstraint)),
@@ -278,7 +289,8 @@ impl Session {
             let error = if delivery.full { too_much() } else { Condition::ServiceUnavailable.into() };
             return (None, self.refuse(stanza, error, out));
         }
-        if returned && meant_for_sessions && !service.waiting().admit_unasked(account) {
+        let is_counted = !service.registry().are_shared();
+        if returned && meant_for_sessions && is_counted && !service.waiting().admit_unasked(account) {
             return (None, self.refuse(stanza, too_much(), out));
         }
         let journaled = if returned || archived && tracking.is_answered() {

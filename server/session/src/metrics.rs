@@ -64,6 +64,8 @@ pub struct Metrics {
     pub replaced: IntCounter,
     /// Messages whose senders were told that they could not be kept.
     pub not_kept: IntCounter,
+    /// What stanzas began and do not wait for.
+    pub(crate) later: IntGauge,
 }
 
 impl Metrics {
@@ -93,6 +95,11 @@ impl Metrics {
             "starling_messages_not_kept_total",
             "Messages that the database did not take in time; their senders got an error.",
         )?;
+        let later = IntGauge::new(
+            "starling_session_later",
+            "What stanzas began and do not wait for: look-ups, changes that are told to sessions.",
+        )?;
+        registry.register(Box::new(later.clone()))?;
         registry.register(Box::new(not_kept.clone()))?;
         registry.register(Box::new(received.clone()))?;
         registry.register(Box::new(fates.clone()))?;
@@ -106,6 +113,7 @@ impl Metrics {
             bound,
             replaced,
             not_kept,
+            later,
         })
     }
 

@@ -79,11 +79,6 @@ impl Waiting {
         counts.insert(account.into(), Arc::new(AtomicU32::new(count)));
     }
 
-    /// All are counted anew: others change them as well.
-    pub(crate) fn forget(&self) {
-        self.counts.pin().clear();
-    }
-
     /// A session has fetched them.
     pub(crate) fn fetched(&self, account: &str) {
         self.counts.pin().remove(account);

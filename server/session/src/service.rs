@@ -31,6 +31,8 @@ use crate::{
     roster::Rosters,
 };
 
+/// What stanzas began and do not wait for; one more is not done.
+const LATER: i64 = 8192;
 /// How long a log-in waits for what is to be in the store before it.
 const BARRIER: Duration = Duration::from_secs(2);
 
@@ -162,10 +164,18 @@ impl Service {
         &self.store
     }
 
-    /// For what a stanza begins and does not wait for. Whoever spawns here bounds how much there is of it.
-    #[must_use]
-    pub const fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+    /// Does what a stanza begins and does not wait for. `false`, and nothing is done: too much of it is being done already.
+    pub(crate) fn later(&self, what: impl Future<Output = ()> + Send + 'static) -> bool {
+        if self.metrics.later.get() >= LATER {
+            return false;
+        }
+        self.metrics.later.inc();
+        let later = self.metrics.later.clone();
+        self.tasks.spawn(async move {
+            what.await;
+            later.dec();
+        });
+        true
     }
 
     /// Whether accounts of `domain` live here.
@@ -348,6 +358,10 @@ impl Service {
             debug!(%full, "Session replaced by a newer one.");
             self.metrics.replaced.inc();
             self.link.close(&replaced, StreamCondition::Conflict.into());
+            if !self.link.is_here(replaced.instance) {
+                // Its own instance leaves it to this one, so that nobody hears of the end behind the beginning.
+                self.bury(&replaced, None).await;
+            }
         }
         self.roster_begins(&full.to_bare(), None);
         let inbox = self.link.attach(&full, id, self.policy.queue);

@@ -38,8 +38,6 @@ const ASK: Duration = Duration::from_secs(5);
 const GO_ON: Duration = Duration::from_secs(5);
 /// A tick that comes so late says that this process did not run.
 const PAUSE: Duration = Duration::from_secs(2);
-/// What is counted of accounts that others change as well is counted anew after this.
-const RECOUNT: Duration = Duration::from_secs(10);
 /// Messages in flight that one transaction makes pending.
 const RELEASED: u32 = 1000;
 /// Accounts that are asked for at once.
@@ -93,7 +91,6 @@ struct Undertaker {
     ticked: Instant,
     asked: Instant,
     went_on: Instant,
-    counted: Instant,
     has_router: bool,
 }
 
@@ -117,7 +114,6 @@ impl Undertaker {
             ticked: now,
             asked: now,
             went_on: now,
-            counted: now,
             has_router: false,
         }
     }
@@ -137,10 +133,6 @@ impl Undertaker {
         let now = Instant::now();
         let was_paused = now.duration_since(self.ticked) > PAUSE;
         self.look_at_own(was_paused).await?;
-        if now.duration_since(self.counted) > RECOUNT {
-            self.counted = now;
-            self.service.waiting().forget();
-        }
         if self.has_router {
             let absent = self.service.link().absent();
             for (instance, since) in absent {

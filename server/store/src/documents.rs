@@ -25,6 +25,17 @@ pub trait Documents: Send + Sync + 'static {
         limit: usize,
     ) -> Result<bool, Error>;
 
+    /// Writes a document, or removes it (`None`), if it is as whoever decided so has read it; `before`: `None` if there was
+    /// none. `false`, and nothing is written: it is not any more, or there is no such account.
+    async fn swap_document(
+        &self,
+        account: &BareJid,
+        kind: &str,
+        key: &str,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<bool, Error>;
+
     /// Removes a document. `false`: there was none.
     async fn remove_document(&self, account: &BareJid, kind: &str, key: &str) -> Result<bool, Error>;
 }

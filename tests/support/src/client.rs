@@ -74,6 +74,8 @@ pub struct RawClient {
     managed: Managed,
     /// Came while something else was waited for.
     later: VecDeque<OwnedElement>,
+    /// Where it connected to.
+    server: Option<SocketAddr>,
 }
 
 impl RawClient {
@@ -86,7 +88,7 @@ impl RawClient {
     pub async fn connect(address: SocketAddr) -> Self {
         let tcp = timeout(PATIENCE, TcpStream::connect(address)).await.expect("no connection in time").unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self::over(Box::new(tcp))
+        Self { server: Some(address), ..Self::over(Box::new(tcp)) }
     }
 
     /// TLS 1.3 from the first byte, nothing said.
@@ -117,6 +119,15 @@ impl RawClient {
             account: None,
             managed: Managed::default(),
             later: VecDeque::new(),
+            server: None,
+        }
+    }
+
+    /// Waits until whatever clients have sent is done with everywhere, if their servers are many processes. Within one, what
+    /// was sent before is done with when the next stanza is answered.
+    pub async fn settled(&self) {
+        if let Some(server) = self.server {
+            crate::server::quiet(server).await;
         }
     }
 
@@ -378,6 +389,7 @@ impl RawClient {
 
     /// Shows that nothing is on its way: what a ping of the server brings back comes first.
     pub async fn expect_nothing(&mut self) {
+        self.settled().await;
         let answer = self.ask("<iq type='get' id='nothing' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         assert_eq!(answer.as_raw().attribute("id").as_deref(), Some("nothing"), "{}", self.transcript);
     }

@@ -3,6 +3,7 @@
 mod accounting;
 mod layout;
 mod process;
+mod quiet;
 mod rows;
 
 use std::{
@@ -16,8 +17,9 @@ use std::{
 use tempfile::TempDir;
 use tokio::{task::yield_now, time::timeout};
 
+pub(crate) use self::quiet::quiet;
 use self::{
-    layout::{Cluster, Layout},
+    layout::{Cluster, INSTANCES, Layout},
     process::{Place, Process, set, value},
 };
 use crate::PATIENCE;
@@ -27,13 +29,15 @@ pub struct Builder {
     folder: TempDir,
     users: String,
     variables: Vec<(String, String)>,
+    /// Of a cluster.
+    instances: usize,
 }
 
 impl Builder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data").display().to_string();
-        Self { folder, users: String::new(), variables: Vec::new() }
+        Self { folder, users: String::new(), variables: Vec::new(), instances: INSTANCES }
             .set("data", &data)
             .set("log.format", "json")
             .set("http.listen", "127.0.0.1:0")
@@ -63,8 +67,14 @@ impl Builder {
         self.start_as(Layout::of_environment()).await
     }
 
+    /// The same, for what holds for each process by itself: of a cluster, there is only one instance.
+    pub async fn start_one(mut self) -> Server {
+        self.instances = 1;
+        self.start().await
+    }
+
     async fn start_as(self, layout: Layout) -> Server {
-        let Self { folder, users, variables } = self;
+        let Self { folder, users, variables, instances: count } = self;
         let mut place = Place { folder: folder.path().to_owned(), variables };
         let cluster = match layout {
             Layout::Single => None,
@@ -77,7 +87,7 @@ impl Builder {
         }
         let instances = match &cluster {
             None => vec![Process::start(place).await],
-            Some(cluster) => cluster.instances(place).await,
+            Some(cluster) => cluster.instances(place, count).await,
         };
         Server { instances, cluster, next: AtomicUsize::new(0), _folder: folder }
     }
@@ -230,7 +240,7 @@ impl Server {
     /// Starts it again on the same data folder, settings and ports. It must have ended.
     pub async fn start_again(&mut self) {
         for instance in &mut self.instances {
-            instance.start_again().await;
+            instance.start_again(self.cluster.is_none()).await;
         }
         if let Some(cluster) = &self.cluster {
             cluster.is_whole(&self.instances).await;

@@ -204,6 +204,8 @@ impl Sink for Log {
         assert!(self.orphaned.insert(number(&report.envelope.stanza)), "{}: orphaned twice", self.id);
     }
 
+    fn taken(&mut self) {}
+
     fn ended(&mut self, _: InstanceId) {}
 
     fn forgotten(&mut self, _: InstanceId) {}

@@ -93,7 +93,7 @@ impl Extension for LastActivity {
         if presence.service.registry().are_shared() {
             // Whoever asks may be at another instance, which does not see what is remembered here.
             let (service, account, left) = (Arc::clone(presence.service), account.clone(), left.clone());
-            presence.service.tasks().spawn(async move { keep(&service, &account, &left).await });
+            presence.service.later(async move { keep(&service, &account, &left).await });
         }
         self.left().insert(account, left);
     }

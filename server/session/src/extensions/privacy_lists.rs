@@ -196,7 +196,7 @@ impl Asker {
             if lists.default.is_some() && lists.default != name && applies(&others, lists, None) {
                 return Err(Condition::Conflict.into());
             }
-            lists.default = name;
+            lists.default.clone_from(&name);
             Ok(())
         })
         .await
@@ -219,9 +219,9 @@ impl Asker {
         self.change(Some(&name), |lists| {
             let held = lists.lists.len();
             match lists.lists.iter_mut().find(|held| held.name == list.name) {
-                Some(before) => *before = list,
+                Some(before) => *before = list.clone(),
                 None if held >= LISTS => return Err(Condition::ResourceConstraint.into()),
-                None => lists.lists.push(list),
+                None => lists.lists.push(list.clone()),
             }
             Ok(())
         })
@@ -263,7 +263,7 @@ impl Asker {
     async fn change(
         &self,
         pushed: Option<&str>,
-        change: impl FnOnce(&mut privacy::Lists) -> Result<(), StanzaError> + Send,
+        change: impl Fn(&mut privacy::Lists) -> Result<(), StanzaError> + Send,
     ) -> Answer {
         let changed = privacy::change(&self.service, &self.account, change).await?;
         if let Some(name) = pushed {

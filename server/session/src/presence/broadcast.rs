@@ -11,7 +11,7 @@ use starling_xmpp::{
 };
 use tracing::warn;
 
-use super::{directed, is_seen, may_pass, passage, plain, readdressed, sees, sessions, simple};
+use super::{directed, is_seen, may_pass, passage, plain, readdressed, sees, simple};
 use crate::Session;
 
 /// §4.2, §4.4, §4.5: presence from the session's client. What contacts show goes to `out`.
@@ -37,11 +37,12 @@ pub(crate) async fn gone(session: &mut Session) {
     show(session, None, &envelope, &mut Vec::new()).await;
 }
 
-/// Whether another session has the full JID by now, and is available: it speaks for it.
-async fn is_succeeded(session: &Session) -> bool {
-    let successor =
-        |record: &SessionRecord| record.full == session.full && record.id != session.id && record.priority.is_some();
-    sessions(&session.service, &session.full).await.iter().any(successor)
+/// Another session that has the full JID by now, and speaks for it.
+async fn successor(session: &Session) -> Option<SessionRecord> {
+    let is_it = |record: &&SessionRecord| record.full == session.full && record.id != session.id;
+    // What is remembered may be older than the change that was not made.
+    let found = session.service.registry().sessions(&session.full.to_bare()).await.unwrap_or_default();
+    found.iter().find(is_it).cloned()
 }
 
 async fn show(session: &mut Session, priority: Option<i8>, envelope: &Arc<Envelope>, out: &mut Vec<u8>) {
@@ -54,8 +55,17 @@ async fn show(session: &mut Session, priority: Option<i8>, envelope: &Arc<Envelo
     match service.registry().update(&session.full, session.id, Update::Presence { priority, stanza }).await {
         Ok(true) => {}
         // Replaced: what it shows would be taken for its successor's.
-        Ok(false) if priority.is_some() || is_succeeded(session).await => return,
-        Ok(false) => {}
+        Ok(false) if priority.is_some() => return,
+        Ok(false) => match successor(session).await {
+            // Its instance has told all but those who were told directly.
+            Some(record) if !service.link().is_here(record.instance) => {
+                let roster = service.roster(&account).await.ok();
+                directed::take_leave(session, roster.as_deref(), was_available, envelope).await;
+                return;
+            }
+            Some(record) if record.priority.is_some() => return,
+            Some(_) | None => {}
+        },
         Err(error) => warn!(full = %session.full, %error, "Presence not recorded."),
     }
     let roster = match service.roster(&account).await {

@@ -139,7 +139,7 @@ impl Cache {
         let epoch = *self.epoch(account.as_str());
         let held = match document::load(store, account).await? {
             None => None,
-            Some(lists) => Some(Arc::new(with_roster(store, account, lists).await?)),
+            Some(read) => Some(Arc::new(with_roster(store, account, read.lists).await?)),
         };
         let now = self.epoch(account.as_str());
         if *now == epoch {

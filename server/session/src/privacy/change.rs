@@ -9,8 +9,15 @@ use starling_xmpp::{
 };
 use tracing::warn;
 
-use super::{Held, Lists, cache::with_roster, document};
+use super::{
+    Held, Lists,
+    cache::with_roster,
+    document::{self, Saved},
+};
 use crate::Service;
+
+/// How often a change is tried, where sessions at other instances change the same lists.
+const ATTEMPTS: usize = 16;
 
 /// What a change did.
 pub(crate) struct Changed {
@@ -20,8 +27,9 @@ pub(crate) struct Changed {
     pub(crate) after: Option<Arc<Held>>,
 }
 
-/// Changes the lists of an account, written and in force when it returns. The caller holds the account's turn
-/// ([`super::Cache::turn`]), so that what it found out about the sessions is still so.
+/// Changes the lists of an account, written and in force when it returns; `change` is asked again where another instance was
+/// faster. The caller holds the account's turn ([`super::Cache::turn`]), so that what it found out about the sessions here is
+/// still so.
 ///
 /// # Errors
 /// That of `change`, and then nothing is changed; `resource-constraint` if the lists would be too large;
@@ -29,43 +37,47 @@ pub(crate) struct Changed {
 pub(crate) async fn change(
     service: &Service,
     account: &BareJid,
-    change: impl FnOnce(&mut Lists) -> Result<(), StanzaError> + Send,
+    change: impl Fn(&mut Lists) -> Result<(), StanzaError> + Send,
 ) -> Result<Changed, StanzaError> {
     let (store, cache) = (service.store(), service.privacy());
-    if service.registry().are_shared() {
-        // Another instance may have changed them a moment ago.
-        cache.forget(account.as_str());
-    }
-    let before = cache.get(store, account).await.map_err(|error| failed(account, &error))?.unwrap_or_default();
-    let mut lists = before.lists.clone();
-    change(&mut lists)?;
-    if lists == before.lists {
-        return Ok(Changed { before, after: None });
-    }
-    match document::save(store, account, &lists).await {
-        Ok(true) => {}
-        Ok(false) => return Err(Condition::ResourceConstraint.into()),
-        Err(error) => {
-            // It may be written or not.
-            cache.forget(account.as_str());
-            return Err(failed(account, &error));
+    let away = |error: Error| failed(account, &error);
+    for _ in 0..ATTEMPTS {
+        let read = document::load(store, account).await.map_err(away)?;
+        let found = read.as_ref().map(|read| read.lists.clone()).unwrap_or_default();
+        let mut lists = found.clone();
+        change(&mut lists)?;
+        let before = Arc::new(with_roster(store, account, found).await.map_err(away)?);
+        if lists == before.lists {
+            return Ok(Changed { before, after: None });
         }
-    }
-    if service.registry().are_shared() {
-        service.forget_everywhere(account.as_str()).await;
-    }
-    match with_roster(store, account, lists).await {
-        Ok(held) => {
-            let held = Arc::new(held);
-            let known = Some(Arc::clone(&held)).filter(|held| !held.lists.is_empty());
-            cache.put(account, known);
-            Ok(Changed { before, after: Some(held) })
+        match document::save(store, account, read.as_ref(), &lists).await {
+            Ok(Saved::Yes) => {}
+            Ok(Saved::TooLarge) => return Err(Condition::ResourceConstraint.into()),
+            Ok(Saved::Changed) => continue,
+            Err(error) => {
+                // It may be written or not.
+                cache.forget(account.as_str());
+                return Err(failed(account, &error));
+            }
         }
-        Err(error) => {
-            cache.forget(account.as_str());
-            Err(failed(account, &error))
+        if service.registry().are_shared() {
+            service.forget_everywhere(account.as_str()).await;
         }
+        return match with_roster(store, account, lists).await {
+            Ok(held) => {
+                let held = Arc::new(held);
+                let known = Some(Arc::clone(&held)).filter(|held| !held.lists.is_empty());
+                cache.put(account, known);
+                Ok(Changed { before, after: Some(held) })
+            }
+            Err(error) => {
+                cache.forget(account.as_str());
+                Err(failed(account, &error))
+            }
+        };
     }
+    warn!(%account, "Privacy lists not written: others change them, or there is no such account");
+    Err(StanzaError::new(Condition::ResourceConstraint).with_kind(ErrorType::Wait))
 }
 
 /// The answer where the store does not do what it should.

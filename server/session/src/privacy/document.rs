@@ -18,24 +18,48 @@ const LIMIT: usize = 256 << 10;
 /// The namespace of the document's root, which no stream ever sees.
 const ROOT: &str = "urn:starling:privacy:0";
 
+/// An account's lists as they were read.
+pub(super) struct Read {
+    pub(super) lists: Lists,
+    bytes: Vec<u8>,
+}
+
+/// What became of lists that were to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Saved {
+    /// They are written.
+    Yes,
+    /// They are too large.
+    TooLarge,
+    /// They are not as they were read any more, or there is no such account.
+    Changed,
+}
+
 /// Reads an account's lists. `None`: it has none.
-pub(super) async fn load(store: &Arc<dyn Store>, account: &BareJid) -> Result<Option<Lists>, Error> {
+pub(super) async fn load(store: &Arc<dyn Store>, account: &BareJid) -> Result<Option<Read>, Error> {
     match store.document(account, KIND, KEY).await? {
         None => Ok(None),
         Some(bytes) => match read(&bytes) {
-            Some(lists) => Ok(Some(lists)),
+            Some(lists) => Ok(Some(Read { lists, bytes })),
             None => Err(Error::Corrupt(format!("privacy lists of {account}"))),
         },
     }
 }
 
-/// Writes an account's lists. `false`: they are too large, or there is no such account any more.
-pub(super) async fn save(store: &Arc<dyn Store>, account: &BareJid, lists: &Lists) -> Result<bool, Error> {
-    if lists.is_empty() {
-        store.remove_document(account, KIND, KEY).await?;
-        return Ok(true);
+/// Writes an account's lists in the place of what was read.
+pub(super) async fn save(
+    store: &Arc<dyn Store>,
+    account: &BareJid,
+    before: Option<&Read>,
+    lists: &Lists,
+) -> Result<Saved, Error> {
+    let after = (!lists.is_empty()).then(|| write(lists));
+    if after.as_ref().is_some_and(|after| after.len() > LIMIT) {
+        return Ok(Saved::TooLarge);
     }
-    store.put_document(account, KIND, KEY, &write(lists), LIMIT).await
+    let before = before.map(|read| &*read.bytes);
+    let is_done = store.swap_document(account, KIND, KEY, before, after.as_deref()).await?;
+    Ok(if is_done { Saved::Yes } else { Saved::Changed })
 }
 
 pub(super) fn write(lists: &Lists) -> Vec<u8> {

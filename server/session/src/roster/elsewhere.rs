@@ -14,9 +14,6 @@ use tracing::{debug, warn};
 use super::push;
 use crate::Service;
 
-/// Changes that wait to be told; one more is dropped, and told with the next one of its account.
-const WAITING: usize = 4096;
-
 /// Up to which version this instance has told its sessions, for accounts with sessions here that asked for their roster.
 #[derive(Debug, Default)]
 pub(super) struct Told(Mutex<HashMap<BareJid, u64>>);
@@ -98,15 +95,14 @@ impl Service {
         let Ok(account) = BareJid::new(&changed.account) else { return };
         self.rosters().cache.forget(account.as_str());
         crate::privacy::forget(self, account.as_str());
-        if self.tasks().len() >= WAITING {
-            debug!(%account, "A change of a roster is told later: too many wait");
-            return;
-        }
         let service = Arc::clone(self);
-        self.tasks().spawn(async move {
+        let is_begun = self.later(async move {
             let _turn = service.rosters().changing(account.as_str()).await;
             service.tell_here(&account, changed.version, changed.pushed).await;
         });
+        if !is_begun {
+            debug!(account = changed.account, "A change of a roster is told with the next one: too many wait");
+        }
     }
 
     /// Tells the sessions here of everything up to `version` at least that they were not told yet. `is_pushed`: the last

@@ -67,6 +67,37 @@ impl Documents for PgStore {
         Ok(fits)
     }
 
+    async fn swap_document(
+        &self,
+        account: &BareJid,
+        kind: &str,
+        key: &str,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        let mut lease = self.other.lease().await?;
+        let mut transaction = lease.begin().await?;
+        // Whoever changes another at the same time waits, and finds this one.
+        let locked = sqlx::query(LOCK).bind(account.as_str()).fetch_optional(&mut *transaction);
+        let Some(locked) = answered(locked).await? else { return Ok(false) };
+        let found = sqlx::query(GET).bind(account.as_str()).bind(kind).bind(key).fetch_optional(&mut *transaction);
+        let found: Option<Vec<u8>> = answered(found).await?.map(|row| row.try_get(0)).transpose()?;
+        let is_same = found.as_deref() == before;
+        if is_same {
+            let change = match after {
+                Some(after) => {
+                    let account: i64 = locked.try_get(0)?;
+                    sqlx::query(PUT).bind(account).bind(kind).bind(key).bind(after)
+                }
+                None => sqlx::query(REMOVE).bind(account.as_str()).bind(kind).bind(key),
+            };
+            answered(change.execute(&mut *transaction)).await?;
+        }
+        answered(transaction.commit()).await?;
+        lease.settle();
+        Ok(is_same)
+    }
+
     async fn remove_document(&self, account: &BareJid, kind: &str, key: &str) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
         let mut transaction = lease.begin().await?;

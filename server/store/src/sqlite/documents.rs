@@ -7,11 +7,15 @@ use starling_xmpp::jid::BareJid;
 use super::{SqliteStore, renew, rows};
 use crate::{Documents, Error};
 
+const GET: &str = "SELECT value FROM document WHERE account = ? AND kind = ? AND key = ?";
+const PUT: &str = "INSERT INTO document (account, kind, key, value) VALUES (?, ?, ?, ?) \
+    ON CONFLICT (account, kind, key) DO UPDATE SET value = excluded.value";
+const REMOVE: &str = "DELETE FROM document WHERE account = ? AND kind = ? AND key = ?";
+
 #[async_trait]
 impl Documents for SqliteStore {
     async fn document(&self, account: &BareJid, kind: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let statement = "SELECT value FROM document WHERE account = ? AND kind = ? AND key = ?";
-        let found = sqlx::query(statement).bind(account.as_str()).bind(kind).bind(key);
+        let found = sqlx::query(GET).bind(account.as_str()).bind(kind).bind(key);
         match found.fetch_optional(&self.readers).await? {
             Some(row) => Ok(Some(row.try_get(0)?)),
             None => Ok(None),
@@ -46,9 +50,7 @@ impl Documents for SqliteStore {
             if others.saturating_add(value.len()) > limit {
                 return Ok(false);
             }
-            let statement = "INSERT INTO document (account, kind, key, value) VALUES (?, ?, ?, ?) \
-                             ON CONFLICT (account, kind, key) DO UPDATE SET value = excluded.value";
-            let put = sqlx::query(statement).bind(account).bind(kind).bind(key).bind(value);
+            let put = sqlx::query(PUT).bind(account).bind(kind).bind(key).bind(value);
             put.execute(&mut *transaction).await?;
             transaction.commit().await?;
             Ok(true)
@@ -57,14 +59,38 @@ impl Documents for SqliteStore {
         renew(connection, result).await
     }
 
+    async fn swap_document(
+        &self,
+        account: &BareJid,
+        kind: &str,
+        key: &str,
+        before: Option<&[u8]>,
+        after: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        let account = account.as_str();
+        let mut connection = self.write().await?;
+        let result = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let found = sqlx::query(GET).bind(account).bind(kind).bind(key).fetch_optional(&mut *transaction).await?;
+            let found: Option<Vec<u8>> = found.map(|row| row.try_get(0)).transpose()?;
+            if found.as_deref() != before || !rows::exists(&mut transaction, account).await? {
+                return Ok(false);
+            }
+            let change = match after {
+                Some(after) => sqlx::query(PUT).bind(account).bind(kind).bind(key).bind(after),
+                None => sqlx::query(REMOVE).bind(account).bind(kind).bind(key),
+            };
+            change.execute(&mut *transaction).await?;
+            transaction.commit().await?;
+            Ok(true)
+        }
+        .await;
+        renew(connection, result).await
+    }
+
     async fn remove_document(&self, account: &BareJid, kind: &str, key: &str) -> Result<bool, Error> {
-        let statement = "DELETE FROM document WHERE account = ? AND kind = ? AND key = ?";
-        let done = sqlx::query(statement)
-            .bind(account.as_str())
-            .bind(kind)
-            .bind(key)
-            .execute(&mut *self.write().await?)
-            .await?;
+        let done =
+            sqlx::query(REMOVE).bind(account.as_str()).bind(kind).bind(key).execute(&mut *self.write().await?).await?;
         Ok(done.rows_affected() > 0)
     }
 }

@@ -8,6 +8,7 @@ use crate::Store;
 pub(super) async fn run(store: &dyn Store) {
     what_is_put_is_read_back(store).await;
     a_kind_is_bounded(store).await;
+    one_is_changed_only_as_it_was_read(store).await;
     they_go_with_their_account(store).await;
 }
 
@@ -44,6 +45,38 @@ async fn a_kind_is_bounded(store: &dyn Store) {
     assert!(!store.put_document(&account, "private", "a", &[5; 61], 100).await.unwrap());
     assert_eq!(store.document(&account, "private", "a").await.unwrap(), Some(vec![4; 60]), "it stays as it was");
     assert!(store.put_document(&account, "vcard", "a", &[6; 100], 100).await.unwrap(), "each kind for itself");
+}
+
+async fn one_is_changed_only_as_it_was_read(store: &dyn Store) {
+    let account = fresh(store, "swapped@documents").await;
+    let swap = |before: Option<&'static [u8]>, after: Option<&'static [u8]>| {
+        let account = account.clone();
+        async move { store.swap_document(&account, "privacy", "", before, after).await.unwrap() }
+    };
+    assert!(!swap(Some(b"1"), Some(b"2")).await, "there is none");
+    assert!(swap(None, Some(b"1")).await && !swap(None, Some(b"2")).await);
+    assert!(swap(Some(b"1"), Some(b"")).await && !swap(Some(b"1"), Some(b"2")).await && !swap(None, Some(b"2")).await);
+    assert_eq!(store.document(&account, "privacy", "").await.unwrap().as_deref(), Some(&b""[..]));
+    assert!(!swap(Some(b"1"), None).await && swap(Some(b""), None).await && swap(None, None).await);
+    assert_eq!(store.document(&account, "privacy", "").await.unwrap(), None);
+    assert!(!store.swap_document(&bare("nobody@documents"), "privacy", "", None, Some(b"1")).await.unwrap());
+    // Of many who change it at once, each has read what the one before has written.
+    let change = |letter: u8| {
+        let account = account.clone();
+        async move {
+            loop {
+                let before = store.document(&account, "privacy", "").await.unwrap();
+                let after = [before.as_deref().unwrap_or_default(), &[letter]].concat();
+                if store.swap_document(&account, "privacy", "", before.as_deref(), Some(&after)).await.unwrap() {
+                    return;
+                }
+            }
+        }
+    };
+    futures_util::future::join_all((b'a'..=b'h').map(change)).await;
+    let mut all = store.document(&account, "privacy", "").await.unwrap().unwrap();
+    all.sort_unstable();
+    assert_eq!(all, b"abcdefgh");
 }
 
 async fn they_go_with_their_account(store: &dyn Store) {

@@ -97,7 +97,7 @@ async fn xep0115_6_3_the_servers_own_are_a_stream_feature_and_a_disco_node() {
 
 #[tokio::test]
 async fn xep0115_6_2_the_first_client_of_a_hash_is_asked_and_no_other() {
-    let server = verona().start().await;
+    let server = verona().start_one().await;
     let (mut juliet, mut romeo) = both(&server).await;
     let id = announce(&mut juliet, &hashed()).await.unwrap();
     assert!(announce(&mut juliet, &hashed()).await.is_none(), "not twice");
@@ -117,7 +117,7 @@ async fn juliet_without_caps(server: &Server) -> RawClient {
 #[tokio::test]
 async fn xep0115_5_4_an_answer_that_does_not_prove_its_hash_is_not_believed_of_others() {
     for wrong in ["<identity category='client' type='pc'/><feature var='urn:evil'/>", FORGED, ""] {
-        let server = verona().start().await;
+        let server = verona().start_one().await;
         let (mut juliet, mut romeo) = both(&server).await;
         let id = announce(&mut romeo, &hashed()).await.unwrap();
         assert!(announce(&mut juliet, &hashed()).await.is_none());
@@ -133,7 +133,7 @@ async fn xep0115_5_4_an_answer_that_does_not_prove_its_hash_is_not_believed_of_o
 
 #[tokio::test]
 async fn xep0115_answers_count_only_from_whom_was_asked() {
-    let server = verona().start().await;
+    let server = verona().start_one().await;
     let (mut juliet, mut romeo) = both(&server).await;
     let id = announce(&mut juliet, &hashed()).await.unwrap();
     // Right answers, of somebody else, and to a question that nobody asked.
@@ -171,7 +171,7 @@ async fn xep0115_without_a_hash_every_client_is_asked_for_itself() {
 
 #[tokio::test]
 async fn xep0115_a_client_that_leaves_without_an_answer_holds_nobody_up() {
-    let server = verona().start().await;
+    let server = verona().start_one().await;
     let (mut juliet, mut romeo) = both(&server).await;
     announce(&mut romeo, &hashed()).await.unwrap();
     assert!(announce(&mut juliet, &hashed()).await.is_none());

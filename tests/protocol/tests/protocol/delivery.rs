@@ -50,6 +50,7 @@ async fn rfc6121_8_5_2_1_1_a_bare_jid_reaches_available_resources_of_no_negative
     sender.expect_nothing().await;
     let mut takers = 0;
     for client in [&mut high, &mut low] {
+        client.settled().await;
         client.send("<iq type='get' id='sync' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         loop {
             let element = client.element().await;
@@ -209,6 +210,7 @@ async fn a_recipient_that_reads_nothing_costs_the_sender_errors_not_the_server_m
             juliet.send(&message("romeo@localhost/orchard", "chat", &text)).await;
             sent += 1;
         }
+        juliet.settled().await;
         juliet.send("<iq type='get' id='sync' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         loop {
             let answer = juliet.element().await;

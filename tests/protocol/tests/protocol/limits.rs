@@ -68,7 +68,7 @@ async fn authentication_time_is_not_renewed_by_what_comes() {
 
 #[tokio::test]
 async fn failed_log_ins_bar_the_address_but_not_the_sessions_it_has() {
-    let server = verona().set("c2s.limits.failed_logins_per_address", "4").start().await;
+    let server = verona().set("c2s.limits.failed_logins_per_address", "4").start_one().await;
     let mut session = juliet(&server, "balcony").await;
     for _ in 0..3 {
         fail(&server, "romeo").await;
@@ -89,7 +89,7 @@ async fn failed_log_ins_bar_the_account_for_a_while_and_no_other() {
     let server = verona()
         .set("c2s.limits.failed_logins_per_account", "3")
         .set("c2s.limits.failed_logins_per_address", "off")
-        .start()
+        .start_one()
         .await;
     for _ in 0..3 {
         fail(&server, "juliet").await;
@@ -109,7 +109,7 @@ async fn failed_log_ins_do_not_tell_which_accounts_exist() {
     let server = verona()
         .set("c2s.limits.failed_logins_per_account", "2")
         .set("c2s.limits.failed_logins_per_address", "off")
-        .start()
+        .start_one()
         .await;
     for user in ["juliet", "nobody"] {
         for _ in 0..2 {
@@ -124,7 +124,7 @@ async fn failed_log_ins_do_not_tell_which_accounts_exist() {
 
 #[tokio::test]
 async fn connections_per_address_and_a_place_that_is_free_again() {
-    let server = verona().set("c2s.limits.connections_per_address", "3").start().await;
+    let server = verona().set("c2s.limits.connections_per_address", "3").start_one().await;
     let mut first = juliet(&server, "balcony").await;
     let (_second, _third) = (RawClient::plain(&server).await, juliet(&server, "garden").await);
     let mut in_the_clear = RawClient::plain(&server).await;
@@ -151,7 +151,7 @@ async fn connections_per_address_and_a_place_that_is_free_again() {
 
 #[tokio::test]
 async fn connections_of_all_are_bounded() {
-    let server = verona().set("c2s.limits.connections", "2").start().await;
+    let server = verona().set("c2s.limits.connections", "2").start_one().await;
     let (mut one, mut two) = both(&server).await;
     let mut third = RawClient::plain(&server).await;
     third.header().await;
@@ -162,7 +162,8 @@ async fn connections_of_all_are_bounded() {
 
 #[tokio::test]
 async fn the_accept_rate_makes_connections_wait_and_refuses_none() {
-    let server = verona().set("c2s.limits.accept_per_second", "10").set("c2s.limits.accept_burst", "1").start().await;
+    let server =
+        verona().set("c2s.limits.accept_per_second", "10").set("c2s.limits.accept_burst", "1").start_one().await;
     let began = Instant::now();
     let mut clients = Vec::new();
     for _ in 0..11 {
@@ -260,6 +261,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     // As long as it takes until the recipient is not there any more.
     loop {
         sender.send(&format!("<message to='romeo@localhost/orchard' id='m'><body>{text}</body></message>")).await;
+        sender.settled().await;
         sender.send("<iq type='get' id='sync' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         let mut gone = false;
         loop {

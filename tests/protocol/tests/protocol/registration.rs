@@ -117,7 +117,7 @@ async fn xep0077_8_a_password_is_taken_only_where_plain_would_be() {
 
 #[tokio::test]
 async fn attempts_from_one_address_are_limited() {
-    let server = open().set("registration.per_address_per_hour", "2").start().await;
+    let server = open().set("registration.per_address_per_hour", "2").start_one().await;
     let mut client = RawClient::plain(&server).await;
     client.open("localhost").await;
     assert!(is_result(&client.ask(&named("tybalt", "x")).await));

@@ -229,6 +229,7 @@ async fn rfc6120_4_5_a_connection_that_just_ends_ends_the_session() {
     let gone = async {
         loop {
             second.send("<message to='juliet@localhost/balcony' type='chat' id='m'><body>?</body></message>").await;
+            second.settled().await;
             second.send("<iq type='get' id='sync' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
             if second.element().await.as_raw().attribute("id").as_deref() == Some("m") {
                 break;

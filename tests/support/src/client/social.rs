@@ -63,6 +63,7 @@ impl RawClient {
 
     /// Everything that comes until a ping of the server is answered.
     pub async fn until_quiet(&mut self) -> Vec<OwnedElement> {
+        self.settled().await;
         self.send("<iq type='get' id='quiet' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         let mut came = Vec::new();
         loop {

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,11 +17,14 @@ use std::{
 use starling_store::{Migrate, PgConfig, PgStore};
 use tokio::{task::yield_now, time::timeout};
 
-use super::process::{Place, Process, set, value};
+use super::{
+    process::{Place, Process, set, value},
+    quiet,
+};
 use crate::{Authority, Identity, PATIENCE};
 
 const ROUTERS: usize = 2;
-const INSTANCES: usize = 3;
+pub(super) const INSTANCES: usize = 3;
 
 /// See the module.
 pub(super) enum Layout {
@@ -109,9 +112,9 @@ impl Cluster {
     }
 
     /// Starts instances that differ in their folders alone.
-    pub(super) async fn instances(&self, first: Place) -> Vec<Process> {
+    pub(super) async fn instances(&self, first: Place, count: usize) -> Vec<Process> {
         let mut places = Vec::new();
-        for number in 1..INSTANCES {
+        for number in 1..count {
             let mut place = first.clone();
             set(&mut place.variables, "data", &place.folder.join(format!("data-{number}")).display().to_string());
             places.push(place);
@@ -132,6 +135,10 @@ impl Cluster {
 
     /// Waits until everybody is attached to all routers, and sees all others.
     pub(super) async fn is_whole(&self, instances: &[Process]) {
+        let http: Arc<[_]> = instances.iter().map(|instance| instance.address("http")).collect();
+        let clients = ["c2s-starttls", "c2s-direct-tls"].into_iter();
+        let clients = clients.flat_map(|role| instances.iter().filter_map(move |instance| instance.listens_on(role)));
+        quiet::register(clients, &http);
         for instance in instances {
             let whole = async {
                 loop {

@@ -127,6 +127,10 @@ impl Process {
         self.addresses.get(role).unwrap_or_else(|| panic!("no {role} in\n{}", self.logs())).parse().unwrap()
     }
 
+    pub(super) fn listens_on(&self, role: &str) -> Option<SocketAddr> {
+        Some(self.addresses.get(role)?.parse().unwrap())
+    }
+
     pub(super) fn data(&self) -> PathBuf {
         let value = self.place.variables.iter().find(|(name, _)| name == "STARLING_DATA").map(|(_, value)| value);
         Path::new(value.unwrap()).to_owned()
@@ -222,21 +226,24 @@ impl Process {
         self.told_to_stop.load(Ordering::Relaxed) || self.child.try_wait().unwrap().is_some()
     }
 
-    /// Starts it again on the same data folder, settings and ports. It must have ended.
-    pub(super) async fn start_again(&mut self) {
+    /// Starts it again on the same data folder and settings, and if asked to on the same ports. It must have ended.
+    pub(super) async fn start_again(&mut self, on_same_ports: bool) {
         assert!(self.child.try_wait().unwrap().is_some(), "it still runs");
         let lists = [
             ("c2s-starttls", "c2s.starttls.listen"),
             ("c2s-direct-tls", "c2s.direct_tls.listen"),
             ("router", "router.listen"),
         ];
-        for (role, setting) in lists {
-            if let Some(address) = self.addresses.get(role) {
-                set(&mut self.place.variables, setting, &format!("[\"{address}\"]"));
+        // Those of one process of many may be somebody's by now: processes talk to each other by ports of the same range.
+        if on_same_ports {
+            for (role, setting) in lists {
+                if let Some(address) = self.addresses.get(role) {
+                    set(&mut self.place.variables, setting, &format!("[\"{address}\"]"));
+                }
             }
-        }
-        if let Some(address) = self.addresses.get("http") {
-            set(&mut self.place.variables, "http.listen", address);
+            if let Some(address) = self.addresses.get("http") {
+                set(&mut self.place.variables, "http.listen", address);
+            }
         }
         // What it said before it ended must not be taken for what it says now.
         self.log.lock().unwrap().clear();

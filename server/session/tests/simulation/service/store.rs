@@ -272,6 +272,17 @@ impl Documents for MemoryStore {
         Ok(Vec::new())
     }
 
+    async fn swap_document(
+        &self,
+        _: &BareJid,
+        _: &str,
+        _: &str,
+        _: Option<&[u8]>,
+        _: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     async fn put_document(&self, _: &BareJid, _: &str, _: &str, _: &[u8], _: usize) -> Result<bool, Error> {
         Ok(false)
     }
