@@ -39,16 +39,24 @@ CREATE INDEX message_open_by_holder ON message_open (holder) WHERE holder <> 0;
 
 -- Of the functions below. Keys are arrays of the same length. A plan is made once, when the table may be empty, and kept when
 -- it is full: so rows are found by subqueries that can only be answered for one key at a time, from the index, and where many
--- are changed at once, by their place (ctid). Whoever decides by several rows of a message locks all of them first, in a
--- statement of its own; a message that has rows gets no others but in the place of those, so that nobody
--- changes what the next statement reads.
+-- are changed at once, by their place (ctid). Rows of message_open come with their message, and go when it is delivered;
+-- whoever does anything else with them has locked the message, all of them in one order and by a statement of its
+-- own, so that nobody else does meanwhile.
 
--- These holders (null: whoever it is) do not have these messages any more: one that any of them had waits.
+-- Locks messages, those that are there, in the order of their accounts' numbers and then their own.
+CREATE FUNCTION message_lock(accounts bigint[], ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM (
+        SELECT DISTINCT accounts[named.n] AS account, named.id
+        FROM unnest(ids) WITH ORDINALITY AS named (id, n) ORDER BY 1, 2) AS key CROSS JOIN LATERAL (
+        SELECT FROM message AS m WHERE m.account = key.account AND m.id = key.id FOR NO KEY UPDATE) AS locked;
+END
+$$;
+
+-- These holders (null: whoever it is) do not have these messages any more, which are locked: one that any of them had waits.
 CREATE FUNCTION message_return(accounts bigint[], ids uuid[], holders bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     FOR n IN 1 .. coalesce(cardinality(ids), 0) LOOP
-        PERFORM FROM message_open AS o WHERE o.account = accounts[n] AND o.id = ids[n] ORDER BY o.holder FOR UPDATE;
-        CONTINUE WHEN NOT FOUND;
         WITH gone AS (
             DELETE FROM message_open AS o WHERE o.account = accounts[n] AND o.id = ids[n]
             AND o.holder <> 0 AND (holders[n] IS NULL OR o.holder = holders[n])
@@ -57,28 +65,6 @@ BEGIN
         INSERT INTO message_open (account, id, holder, archived)
         SELECT DISTINCT gone.account, gone.id, 0, gone.archived FROM gone ON CONFLICT DO NOTHING;
     END LOOP;
-END
-$$;
-
--- These messages are there, and wait, whoever has them.
-CREATE FUNCTION message_wait(accounts bigint[], ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    there bigint;
-BEGIN
-    PERFORM message_return(accounts, ids, array_fill(NULL::bigint, ARRAY[cardinality(ids)]));
-    -- Those that nobody had: kept from being deleted while they get a row.
-    SELECT count(*) INTO there FROM unnest(ids) WITH ORDINALITY AS key (id, n) CROSS JOIN LATERAL (
-        SELECT FROM message AS m WHERE m.account = accounts[key.n] AND m.id = key.id FOR KEY SHARE) AS locked;
-    IF there < cardinality(ids) THEN
-        RAISE EXCEPTION 'a message went away meanwhile' USING ERRCODE = 'serialization_failure';
-    END IF;
-    INSERT INTO message_open (account, id, holder, archived)
-    SELECT m.account, m.id, 0, m.archived FROM unnest(ids) WITH ORDINALITY AS key (id, n) CROSS JOIN LATERAL (
-        SELECT * FROM message AS m WHERE m.account = accounts[key.n] AND m.id = key.id OFFSET 0) AS m
-    WHERE (SELECT true FROM message_open AS o WHERE o.account = m.account AND o.id = m.id LIMIT 1) IS NULL
-    ON CONFLICT DO NOTHING;
-    -- Those that somebody got between the two.
-    PERFORM message_return(accounts, ids, array_fill(NULL::bigint, ARRAY[cardinality(ids)]));
 END
 $$;
 
@@ -101,21 +87,36 @@ DECLARE
     numbers bigint[];
     -- Places of rows that are there already.
     old integer[] := '{}';
+    old_accounts bigint[] := '{}';
+    old_ids uuid[] := '{}';
     target bigint;
-    missed bigint;
+    places tid[];
     gone_accounts bigint[];
     gone_ids uuid[];
+    deleted bigint;
 BEGIN
     numbers := ARRAY (
         SELECT coalesce((SELECT a.id FROM account AS a WHERE a.jid = key), 0) FROM unnest(accounts) AS key);
 
+    -- Looked for before: ON CONFLICT would cost each row more than its insertion into an index.
+    IF careful OR true = ANY (put_waits) THEN
+        old := ARRAY (
+            SELECT n FROM generate_series(1, cardinality(put_id)) AS n WHERE (careful OR put_waits[n]) AND (
+                SELECT true FROM message AS m WHERE m.account = numbers[put_account[n]] AND m.id = put_id[n]));
+    END IF;
+
+    IF cardinality(old) > 0 THEN
+        -- Of these, only those that wait change anything.
+        old_accounts := ARRAY (SELECT numbers[put_account[n]] FROM unnest(old) AS n WHERE put_waits[n]);
+        old_ids := ARRAY (SELECT put_id[n] FROM unnest(old) AS n WHERE put_waits[n]);
+    END IF;
+    IF cardinality(old_ids) + cardinality(held_id) + cardinality(returned_id) > 0 THEN
+        PERFORM message_lock(
+            old_accounts || ARRAY (SELECT numbers[place] FROM unnest(held_account || returned_account) AS place),
+            old_ids || held_id || returned_id);
+    END IF;
+
     IF cardinality(put_id) > 0 THEN
-        -- Looked for before: ON CONFLICT would cost each row more than its insertion into an index.
-        IF careful OR true = ANY (put_waits) THEN
-            old := ARRAY (
-                SELECT n FROM generate_series(1, cardinality(put_id)) AS n WHERE (careful OR put_waits[n]) AND (
-                    SELECT true FROM message AS m WHERE m.account = numbers[put_account[n]] AND m.id = put_id[n]));
-        END IF;
         INSERT INTO message (account, id, peer, direction, archived, origin, stanza)
         SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n], put_stanza[n]
         FROM generate_series(1, cardinality(put_id)) AS n WHERE numbers[put_account[n]] <> 0 AND n <> ALL (old);
@@ -132,16 +133,23 @@ BEGIN
             FROM unnest(open_row, open_holder) AS o (place, holder)
             WHERE numbers[put_account[o.place]] <> 0 AND o.place <> ALL (old);
         END IF;
-        IF cardinality(old) > 0 THEN
-            old := ARRAY (SELECT n FROM unnest(old) AS n WHERE put_waits[n]);
-            PERFORM message_wait(
-                ARRAY (SELECT numbers[put_account[n]] FROM unnest(old) AS n), ARRAY (SELECT put_id[n] FROM unnest(old) AS n));
+        IF cardinality(old_ids) > 0 THEN
+            PERFORM message_return(old_accounts, old_ids, array_fill(NULL::bigint, ARRAY[cardinality(old_ids)]));
+            -- Those that nobody had, as they are there.
+            INSERT INTO message_open (account, id, holder, archived)
+            SELECT stored.account, stored.id, 0, stored.archived
+            FROM unnest(old_ids) WITH ORDINALITY AS key (id, n) CROSS JOIN LATERAL (
+                SELECT m.account, m.id, m.archived FROM message AS m
+                WHERE m.account = old_accounts[key.n] AND m.id = key.id OFFSET 0) AS stored
+            ON CONFLICT DO NOTHING;
+            IF (SELECT count(*) FROM unnest(old_ids) WITH ORDINALITY AS key (id, n) WHERE (
+                SELECT true FROM message AS m WHERE m.account = old_accounts[key.n] AND m.id = key.id) IS NULL) > 0 THEN
+                RAISE EXCEPTION 'a message went away meanwhile' USING ERRCODE = 'serialization_failure';
+            END IF;
         END IF;
     END IF;
 
     FOR n IN 1 .. cardinality(held_id) LOOP
-        PERFORM FROM message_open AS o WHERE o.account = numbers[held_account[n]] AND o.id = held_id[n]
-        ORDER BY o.holder FOR UPDATE;
         target := CASE WHEN held_to[n] = ANY (able) THEN held_to[n] ELSE 0 END;
         PERFORM FROM message_open AS o
         WHERE o.account = numbers[held_account[n]] AND o.id = held_id[n] AND o.holder = target;
@@ -161,33 +169,32 @@ BEGIN
     END IF;
 
     IF cardinality(delivered_id) > 0 THEN
-        WITH found AS MATERIALIZED (
-            SELECT open.place FROM generate_series(1, cardinality(delivered_id)) AS n CROSS JOIN LATERAL (
-                SELECT o.ctid AS place FROM message_open AS o
+        -- One row; as long as its query is open, a place that somebody else empties is not given to another row.
+        FOR places, gone_accounts, gone_ids IN
+            SELECT array_agg(open.place), array_agg(open.account) FILTER (WHERE NOT open.archived),
+                array_agg(open.id) FILTER (WHERE NOT open.archived)
+            FROM generate_series(1, cardinality(delivered_id)) AS n CROSS JOIN LATERAL (
+                SELECT o.ctid AS place, o.account, o.id, o.archived FROM message_open AS o
                 WHERE o.account = numbers[delivered_account[n]] AND o.id = delivered_id[n] OFFSET 0) AS open
-        ), gone AS (
-            DELETE FROM message_open AS o WHERE o.ctid = ANY (ARRAY (SELECT found.place FROM found))
-            RETURNING o.account, o.id, o.archived
-        )
-        SELECT (SELECT count(*) FROM found) - count(*),
-            array_agg(gone.account) FILTER (WHERE NOT gone.archived), array_agg(gone.id) FILTER (WHERE NOT gone.archived)
-        INTO missed, gone_accounts, gone_ids FROM gone;
-        IF gone_ids IS NOT NULL THEN
-            DELETE FROM message WHERE ctid = ANY (ARRAY (
-                SELECT stored.place FROM unnest(gone_ids) WITH ORDINALITY AS key (id, n) CROSS JOIN LATERAL (
-                    SELECT m.ctid AS place FROM message AS m
-                    WHERE m.account = gone_accounts[key.n] AND m.id = key.id OFFSET 0) AS stored));
-        END IF;
-        IF missed > 0 THEN
-            -- Rows were changed while they were read: others may have come in their place.
+        LOOP
+            IF gone_ids IS NOT NULL THEN
+                PERFORM message_lock(gone_accounts, gone_ids);
+            END IF;
+            DELETE FROM message_open WHERE ctid = ANY (places);
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            IF gone_ids IS NOT NULL THEN
+                DELETE FROM message WHERE ctid = ANY (ARRAY (
+                    SELECT stored.place FROM unnest(gone_ids) WITH ORDINALITY AS key (id, n) CROSS JOIN LATERAL (
+                        SELECT m.ctid AS place FROM message AS m
+                        WHERE m.account = gone_accounts[key.n] AND m.id = key.id OFFSET 0) AS stored));
+            END IF;
+        END LOOP;
+        IF deleted < cardinality(places) THEN
+            -- Some were changed meanwhile: others may have come in their place.
             FOR n IN 1 .. cardinality(delivered_id) LOOP
-                LOOP
-                    DELETE FROM message_open AS o
-                    WHERE o.account = numbers[delivered_account[n]] AND o.id = delivered_id[n];
-                    PERFORM FROM message_open AS o
-                    WHERE o.account = numbers[delivered_account[n]] AND o.id = delivered_id[n];
-                    EXIT WHEN NOT FOUND;
-                END LOOP;
+                PERFORM message_lock(ARRAY[numbers[delivered_account[n]]], ARRAY[delivered_id[n]]);
+                DELETE FROM message_open AS o
+                WHERE o.account = numbers[delivered_account[n]] AND o.id = delivered_id[n];
                 DELETE FROM message AS m
                 WHERE m.account = numbers[delivered_account[n]] AND m.id = delivered_id[n] AND NOT m.archived;
             END LOOP;
@@ -197,7 +204,7 @@ END
 $$;
 
 -- Hands out the oldest messages that wait, at most `most`, and no more when there are `bytes` of them. What `own` has already
--- does not wait any more, and is not handed out again.
+-- does not wait any more, and is not handed out again. None: there are none, or others were faster, with these.
 CREATE FUNCTION message_claim(own bigint, address text, most integer, bytes bigint)
 RETURNS TABLE (id uuid, peer text, archived boolean, stanza bytea) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -209,32 +216,28 @@ BEGIN
     PERFORM may_write(own, ARRAY[own]);
     -- Lost with the machine's power, the claim leaves the messages waiting, as it should.
     PERFORM set_config('synchronous_commit', 'off', true);
-    LOOP
-        waiting := ARRAY (
-            SELECT o.id FROM message_open AS o WHERE o.account = number AND o.holder = 0 ORDER BY o.id LIMIT most);
-        EXIT WHEN cardinality(waiting) = 0;
-        PERFORM FROM unnest(waiting) AS key CROSS JOIN LATERAL (
-            SELECT FROM message_open AS o WHERE o.account = number AND o.id = key ORDER BY o.holder FOR UPDATE) AS locked;
-        DELETE FROM message_open AS o WHERE o.account = number AND o.id = ANY (waiting) AND o.holder = 0
-        AND (SELECT true FROM message_open AS mine
-            WHERE mine.account = number AND mine.id = o.id AND mine.holder = own) IS NOT NULL;
-        taken := ARRAY (
-            SELECT sized.id FROM (
-                SELECT o.id, row_number() OVER by_age AS n, sum(size.of) OVER by_age - size.of AS before
-                FROM message_open AS o CROSS JOIN LATERAL (
-                    SELECT octet_length(m.stanza) AS of FROM message AS m
-                    WHERE m.account = number AND m.id = o.id OFFSET 0) AS size
-                WHERE o.account = number AND o.id = ANY (waiting) AND o.holder = 0
-                WINDOW by_age AS (ORDER BY o.id)) AS sized
-            WHERE sized.n = 1 OR sized.before < bytes);
-        IF cardinality(taken) > 0 THEN
-            UPDATE message_open AS o SET holder = own WHERE o.account = number AND o.id = ANY (taken) AND o.holder = 0;
-            RETURN QUERY SELECT m.id, m.peer, m.archived, m.stanza FROM unnest(taken) AS key CROSS JOIN LATERAL (
-                SELECT * FROM message AS m WHERE m.account = number AND m.id = key OFFSET 0) AS m ORDER BY m.id;
-            EXIT;
-        END IF;
-        -- Somebody else took them: there may be others behind them.
-    END LOOP;
+    waiting := ARRAY (
+        SELECT o.id FROM message_open AS o WHERE o.account = number AND o.holder = 0 ORDER BY o.id LIMIT most);
+    PERFORM message_lock(array_fill(number, ARRAY[cardinality(waiting)]), waiting);
+    DELETE FROM message_open AS o WHERE o.account = number AND o.id = ANY (waiting) AND o.holder = 0
+    AND (SELECT true FROM message_open AS mine
+        WHERE mine.account = number AND mine.id = o.id AND mine.holder = own) IS NOT NULL;
+    taken := ARRAY (
+        SELECT sized.id FROM (
+            SELECT o.id, row_number() OVER by_age AS n, sum(size.of) OVER by_age - size.of AS before
+            FROM message_open AS o CROSS JOIN LATERAL (
+                SELECT octet_length(m.stanza) AS of FROM message AS m
+                WHERE m.account = number AND m.id = o.id OFFSET 0) AS size
+            WHERE o.account = number AND o.id = ANY (waiting) AND o.holder = 0
+            WINDOW by_age AS (ORDER BY o.id)) AS sized
+        WHERE sized.n = 1 OR sized.before < bytes);
+    WITH mine AS (
+        UPDATE message_open AS o SET holder = own WHERE o.account = number AND o.id = ANY (taken) AND o.holder = 0
+        RETURNING o.id
+    )
+    SELECT array_agg(mine.id) INTO taken FROM mine;
+    RETURN QUERY SELECT m.id, m.peer, m.archived, m.stanza FROM unnest(taken) AS key CROSS JOIN LATERAL (
+        SELECT * FROM message AS m WHERE m.account = number AND m.id = key OFFSET 0) AS m ORDER BY m.id;
 END
 $$;
 
@@ -246,10 +249,10 @@ DECLARE
 BEGIN
     PERFORM may_write(own, ARRAY[own]);
     LOOP
-        SELECT array_agg(had.account ORDER BY had.account, had.id), array_agg(had.id ORDER BY had.account, had.id)
-        INTO accounts, ids FROM (
+        SELECT array_agg(had.account), array_agg(had.id) INTO accounts, ids FROM (
             SELECT o.account, o.id FROM message_open AS o WHERE o.holder = gone AND o.holder <> 0 LIMIT most) AS had;
         EXIT WHEN ids IS NULL;
+        PERFORM message_lock(accounts, ids);
         PERFORM message_return(accounts, ids, array_fill(gone, ARRAY[cardinality(ids)]));
         RETURN QUERY SELECT found.jid FROM (SELECT DISTINCT key FROM unnest(accounts) AS key) AS keys CROSS JOIN LATERAL (
             SELECT a.jid::text FROM account AS a WHERE a.id = keys.key OFFSET 0) AS found;
@@ -267,8 +270,8 @@ DECLARE
 BEGIN
     PERFORM may_write(own, ARRAY[own]);
     ids := ARRAY (
-        SELECT o.id FROM message_open AS o
-        WHERE o.account = number AND o.holder = gone AND o.holder <> 0 ORDER BY o.id);
+        SELECT o.id FROM message_open AS o WHERE o.account = number AND o.holder = gone AND o.holder <> 0);
+    PERFORM message_lock(array_fill(number, ARRAY[cardinality(ids)]), ids);
     PERFORM message_return(
         array_fill(number, ARRAY[cardinality(ids)]), ids, array_fill(gone, ARRAY[cardinality(ids)]));
     RETURN cardinality(ids);

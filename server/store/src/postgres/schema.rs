@@ -34,8 +34,9 @@ pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<(
     match migrate {
         Migrate::Auto => {
             check(&mut connection, &migrations).await?;
-            // One after the other, by a lock of the database; most find that there is nothing to do.
-            migrations.run(&mut connection).await?;
+            // One after the other, by a lock of the database; most find that there is nothing to do. Not `run`, whose future no
+            // task can have.
+            migrations.run_direct(None, &mut connection, false).await?;
         }
         Migrate::Wait => {
             let mut look = FIRST_LOOK;

@@ -300,7 +300,7 @@ async fn changes_of_all_are_as_they_come(instances: [Instance<'_>; 3]) {
                             state => {
                                 let state = [Delivered, Pending, InFlight][state - 4];
                                 let holders = if state == InFlight { holders } else { &[] };
-                                row(account, number, state, number % 3 != 0, holders)
+                                row(account, number, state, !number.is_multiple_of(3), holders)
                             }
                         }
                     })
