@@ -55,8 +55,9 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {
-            // A connection that could not be made, or broke.
-            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+            sqlx::Error::PoolTimedOut => true,
+            // A connection that could not be made, or broke. What is wrong with a certificate stays so.
+            sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
             sqlx::Error::Database(database) => {
                 if let Some(error) = database.try_downcast_ref::<PgDatabaseError>() {
                     match error.code() {

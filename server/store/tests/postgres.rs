@@ -7,6 +7,7 @@ mod postgres {
     mod faults;
     mod lanes;
     mod opening;
+    mod proxy;
     mod revocation;
     mod setting;
     mod storm;

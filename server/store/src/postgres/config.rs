@@ -124,8 +124,12 @@ impl Connector {
         if let Some(path) = &self.password_file {
             options = options.password(&read(path).await?);
         }
-        let mut connection =
-            timeout(CONNECT, PgConnection::connect_with(&options)).await.map_err(|_| Error::NoAnswer)??;
+        let connecting = timeout(CONNECT, PgConnection::connect_with(&options)).await;
+        let mut connection = connecting.map_err(|_| Error::NoAnswer)?.map_err(|error| match error {
+            // Whoever hangs up in the middle says nothing else.
+            sqlx::Error::Protocol(_) => Error::Busy(error),
+            error => error.into(),
+        })?;
         let asked = sqlx::raw_sql("SELECT pg_backend_pid(), pg_is_in_recovery()").fetch_one(&mut connection);
         let row = timeout(ANSWER, asked).await.map_err(|_| Error::NoAnswer)??;
         // Reads would be answered there, from what was.

@@ -82,7 +82,7 @@ fn read(said: ChildStdout, mut log: File, ready: &SyncSender<()>, ends: SyncSend
         let Ok(mut line) = line else { break };
         line.push(b'\n');
         log.write_all(&line).ok();
-        if String::from_utf8_lossy(&line).contains("database system is ready to accept connections") {
+        if String::from_utf8_lossy(&line).contains("database system is ready to accept") {
             ready.try_send(()).ok();
         }
     }
