@@ -133,3 +133,6 @@ impl Store for PgStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

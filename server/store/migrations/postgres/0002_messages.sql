@@ -269,8 +269,8 @@ DECLARE
     ids uuid[];
 BEGIN
     PERFORM may_write(own, ARRAY[own]);
-    ids := ARRAY (
-        SELECT o.id FROM message_open AS o WHERE o.account = number AND o.holder = gone AND o.holder <> 0);
+    -- By the key: the other index would have all messages that it holds, and is not asked without `o.holder <> 0`.
+    ids := ARRAY (SELECT o.id FROM message_open AS o WHERE o.account = number AND o.holder = gone AND gone <> 0);
     PERFORM message_lock(array_fill(number, ARRAY[cardinality(ids)]), ids);
     PERFORM message_return(
         array_fill(number, ARRAY[cardinality(ids)]), ids, array_fill(gone, ARRAY[cardinality(ids)]));

@@ -10,26 +10,22 @@ use super::{PgStore, claimed::Claimed, commit, group::uuid, instances::bits, is_
 use crate::{Change, Direction, Error, MessageId, Messages, PendingRow, RowState, StoredRow};
 
 // An account is named by a subquery: a join might be carried out from the other side.
-const PENDING: &str = "SELECT count(*) FROM (SELECT FROM message_open AS o \
+pub(super) const PENDING: &str = "SELECT count(*) FROM (SELECT FROM message_open AS o \
     WHERE o.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND o.holder = 0 LIMIT $2) AS waiting";
-const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
+pub(super) const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
     WHERE o.account = (SELECT a.id FROM account AS a WHERE a.jid = key.jid) AND o.holder = 0 LIMIT 1) IS NOT NULL \
     FROM unnest($1) WITH ORDINALITY AS key (jid, n) ORDER BY key.n";
-const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4)";
-const RELEASE: &str = "SELECT message_release($1, $2, $3)";
-const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
-const SENT: &str = "SELECT m.origin FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
+pub(super) const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4)";
+pub(super) const RELEASE: &str = "SELECT message_release($1, $2, $3)";
+pub(super) const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
+pub(super) const SENT: &str = "SELECT m.origin FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
     AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
-const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
-const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
+pub(super) const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
+pub(super) const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
         SELECT CASE bool_or(o.holder = 0) WHEN true THEN 1 WHEN false THEN 2 ELSE 0 END \
         FROM message_open AS o WHERE o.account = m.account AND o.id = m.id) AS state \
     FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id >= $2 \
     ORDER BY m.id LIMIT $3";
-
-/// All statements of one key, for a test that looks at how they are carried out.
-#[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [PENDING, WAITING, SENT, ROWS];
 
 /// How often a claim is tried while others are always faster.
 const CLAIMS: u32 = 50;
