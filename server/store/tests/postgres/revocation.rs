@@ -81,6 +81,26 @@ async fn who_has_its_lock_but_has_not_looked_yet_is_waited_for_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_its_lock_while_it_is_revoked_looks_after_that() {
+    let setting = Setting::new().await;
+    let (a, b) = (setting.open_with_juliet(1).await, setting.open(2).await);
+    // As whoever revokes it holds it, for a moment.
+    let mut revoker = setting.connect().await;
+    revoker.execute("BEGIN; SELECT pg_advisory_xact_lock(2)").await.unwrap();
+    let commit = |store: PgStore, number| {
+        tokio::spawn(async move { store.commit(&[row(number, RowState::InFlight, &[2])]).await })
+    };
+    let (own, named) = (commit(b, 1), commit(a.clone(), 2));
+    setting.until_waiting(2).await;
+    setting.sql("UPDATE instance SET revoked = true WHERE id = 2").await;
+    revoker.execute("COMMIT").await.unwrap();
+    let refused = own.await.unwrap();
+    assert!(matches!(refused, Err(Error::Revoked)), "{refused:?}");
+    named.await.unwrap().unwrap();
+    assert_eq!(states(&a).await, [(2, RowState::Pending)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_begins_after_the_revocation_is_refused_and_what_names_it_waits() {
     let setting = Setting::new().await;
     let (a, b) = (setting.open_with_juliet(1).await, setting.open(2).await);
