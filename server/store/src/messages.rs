@@ -94,8 +94,9 @@ pub struct Row<'a> {
     pub state: RowState,
     /// Whether it stays when it is delivered.
     pub archived: bool,
-    /// The instances that have it, while it is in flight: see [`crate::Instances`]. If none of them has a right to it any
-    /// more, the row is pending.
+    /// The instances that have it, while it is in flight: see [`crate::Instances`]. One that has no right to it any more
+    /// counts as one that has returned it: then, and if there are none, the row is pending. A store of one process does
+    /// not ask.
     pub holders: &'a [u64],
     /// Of a sent one, what it was in its sender's stream, if that can be resumed.
     pub origin: Option<Origin>,

@@ -1,5 +1,5 @@
--- Messages: archive, offline store and crash journal. Rows are appended and never changed; what changes is who must still get
--- which, and that is in message_open, which is small.
+-- Messages: archive, offline store and crash journal. Rows are appended and never changed; what changes is who must
+-- still get which, and that is in message_open, which is small.
 CREATE TABLE message (
     -- No reference: rows come in floods, and are checked against the accounts as they come.
     account bigint NOT NULL,
@@ -11,7 +11,8 @@ CREATE TABLE message (
     direction smallint NOT NULL,
     -- Whether it stays when it is delivered.
     archived boolean NOT NULL,
-    -- What a sent message was in its sender's stream, if that can be resumed: 16 bytes that name the stream, 4 of the count.
+    -- What a sent message was in its sender's stream, if that can be resumed: 16 bytes that name the stream, 4 of the
+    -- count.
     origin bytea,
     stanza bytea NOT NULL,
     PRIMARY KEY (account, id)
@@ -20,9 +21,9 @@ CREATE TABLE message (
 -- What expires is found by its age.
 CREATE INDEX message_by_time ON message (id) WHERE archived;
 
--- What somebody must still get. Holder 0: it waits for a session of the account. Another: the instance of that number has it
--- in flight, and several may. A message without rows here is delivered, and there only if it is archived; one that is not
--- archived always has some.
+-- What somebody must still get. Holder 0: it waits for a session of the account. Another: the instance of that number
+-- has it in flight, and several may. A message without rows here is delivered, and there only if it is archived; one
+-- that is not archived always has some.
 CREATE TABLE message_open (
     account bigint NOT NULL,
     id uuid NOT NULL,
@@ -37,11 +38,11 @@ CREATE TABLE message_open (
 
 CREATE INDEX message_open_by_holder ON message_open (holder) WHERE holder <> 0;
 
--- Of the functions below. Keys are arrays of the same length. A plan is made once, when the table may be empty, and kept when
--- it is full: so rows are found by subqueries that can only be answered for one key at a time, from the index, and where many
--- are changed at once, by their place (ctid). Rows of message_open come with their message, and go when it is delivered;
--- whoever does anything else with them has locked the message, all of them in one order and by a statement of its
--- own, so that nobody else does meanwhile.
+-- Of the functions below. Keys are arrays of the same length. A plan is made once, when the table may be empty, and
+-- kept when it is full: so rows are found by subqueries that can only be answered for one key at a time, from the
+-- index, and where many are changed at once, by their place (ctid). Rows of message_open come with their message, and
+-- go when it is delivered; whoever does anything else with them has locked the message, all of them in one order and by
+-- a statement of its own, so that nobody else does meanwhile.
 
 -- Locks messages, those that are there, in the order of their accounts' numbers and then their own.
 CREATE FUNCTION message_lock(accounts bigint[], ids uuid[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -53,7 +54,8 @@ BEGIN
 END
 $$;
 
--- These holders (null: whoever it is) do not have these messages any more, which are locked: one that any of them had waits.
+-- These holders (null: whoever it is) do not have these messages any more, which are locked: one that any of them had
+-- waits.
 CREATE FUNCTION message_return(accounts bigint[], ids uuid[], holders bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     FOR n IN 1 .. coalesce(cardinality(ids), 0) LOOP
@@ -68,12 +70,12 @@ BEGIN
 END
 $$;
 
--- The group commit: what is put, then what another has, then what is returned, then what is delivered. The caller sees to it
--- that no message needs another order, and that none is put, or held by another, twice. `accounts`: the addresses; the changes
--- name their places in it, and those of addresses that are no account are left out. `named`: see may_write. Rows that wait
--- may be there already; if others are, that is a unique_violation, unless the caller is `careful`; and so it is if somebody
--- else writes the same row at the same time. `open_row`, `open_holder`:
--- who has the rows that are put, by their places, or 0.
+-- The group commit: what is put, then what another has, then what is returned, then what is delivered. The caller sees
+-- to it that no message needs another order, and that none is put, or held by another, twice. `accounts`: the
+-- addresses; the changes name their places in it, and those of addresses that are no account are left out. `named`: see
+-- may_write. Rows that wait may be there already; if others are, that is a unique_violation, unless the caller is
+-- `careful`; and so it is if somebody else writes the same row at the same time. `open_row`, `open_holder`: who has the
+-- rows that are put, by their places, or 0.
 CREATE FUNCTION message_commit(
     own bigint, named bigint[], careful boolean, accounts text[],
     put_account integer[], put_id uuid[], put_peer text[], put_direction smallint[], put_archived boolean[],
@@ -118,7 +120,8 @@ BEGIN
 
     IF cardinality(put_id) > 0 THEN
         INSERT INTO message (account, id, peer, direction, archived, origin, stanza)
-        SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n], put_stanza[n]
+        SELECT numbers[put_account[n]], put_id[n], put_peer[n], put_direction[n], put_archived[n], put_origin[n],
+            put_stanza[n]
         FROM generate_series(1, cardinality(put_id)) AS n WHERE numbers[put_account[n]] <> 0 AND n <> ALL (old);
         IF cardinality(able) < cardinality(named) THEN
             -- One that was revoked has nothing. More than one of those that had a message may have been.
@@ -164,8 +167,7 @@ BEGIN
 
     IF cardinality(returned_id) > 0 THEN
         PERFORM message_return(
-            ARRAY (SELECT numbers[key.place] FROM unnest(returned_account) WITH ORDINALITY AS key (place, n) ORDER BY key.n),
-            returned_id, returned_holder);
+            ARRAY (SELECT numbers[place] FROM unnest(returned_account) AS place), returned_id, returned_holder);
     END IF;
 
     IF cardinality(delivered_id) > 0 THEN
@@ -203,8 +205,8 @@ BEGIN
 END
 $$;
 
--- Hands out the oldest messages that wait, at most `most`, and no more when there are `bytes` of them. What `own` has already
--- does not wait any more, and is not handed out again. None: there are none, or others were faster, with these.
+-- Hands out the oldest messages that wait, at most `most`, and no more when there are `bytes` of them. What `own` has
+-- already does not wait any more, and is not handed out again. None: there are none, or others were faster, with these.
 CREATE FUNCTION message_claim(own bigint, address text, most integer, bytes bigint)
 RETURNS TABLE (id uuid, peer text, archived boolean, stanza bytea) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -241,7 +243,8 @@ BEGIN
 END
 $$;
 
--- What `gone` had in flight waits: up to `most` messages. Returns the accounts that they are for, each once. None: there are none.
+-- What `gone` had in flight waits: up to `most` messages. Returns the accounts that they are for, each once. None:
+-- there are none.
 CREATE FUNCTION message_release(own bigint, gone bigint, most integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     accounts bigint[];
@@ -254,7 +257,8 @@ BEGIN
         EXIT WHEN ids IS NULL;
         PERFORM message_lock(accounts, ids);
         PERFORM message_return(accounts, ids, array_fill(gone, ARRAY[cardinality(ids)]));
-        RETURN QUERY SELECT found.jid FROM (SELECT DISTINCT key FROM unnest(accounts) AS key) AS keys CROSS JOIN LATERAL (
+        RETURN QUERY SELECT found.jid FROM (SELECT DISTINCT key FROM unnest(accounts) AS key) AS keys
+        CROSS JOIN LATERAL (
             SELECT a.jid::text FROM account AS a WHERE a.id = keys.key OFFSET 0) AS found;
         -- Otherwise all of them are left of accounts that were removed.
         EXIT WHEN FOUND;
@@ -297,15 +301,15 @@ BEGIN
 END
 $$;
 
--- Numbers of accounts that were removed. They stay for a while after all that they have left is deleted: whoever saw the
--- account while it was removed may write a row behind it.
+-- Numbers of accounts that were removed. They stay for a while after all that they have left is deleted: whoever saw
+-- the account while it was removed may write a row behind it.
 CREATE TABLE account_removed (
     account bigint PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT now()
 );
 
--- Deletes up to `most` messages of a removed account; null: of one that was removed long enough ago, and forgets it then.
--- False: there is nothing more to do.
+-- Deletes up to `most` messages of a removed account; null: of one that was removed long enough ago, and forgets it
+-- then. False: there is nothing more to do.
 CREATE FUNCTION account_sweep(own bigint, removed bigint, most integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     number bigint := removed;

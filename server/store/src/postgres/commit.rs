@@ -18,8 +18,8 @@ use crate::{Change, Error};
 /// Deadlocks and the like: others who were in the way are done, most likely.
 const ATTEMPTS: usize = 4;
 
-/// The server's processes that were asked for a commit and did not answer. Such a one may still be at work when the same group is
-/// tried again, and would write behind what comes after that: it is ended first.
+/// The server's processes that were asked for a commit and did not answer. Such a one may still be at work when the
+/// same group is tried again, and would write behind what comes after that: it is ended first.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(Mutex<Vec<i32>>);
 

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::instances::bits;
 use crate::{Change, MessageId, Origin, Row, RowState};
 
-pub(super) const COMMIT: &str = "SELECT message_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-                      $18, $19, $20, $21, $22, $23)";
+pub(super) const COMMIT: &str = "\
+    SELECT message_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+    $18, $19, $20, $21, $22, $23)";
 
 /// Ids are stored as they are, the highest byte first.
 pub(super) const fn uuid(id: MessageId) -> Uuid {

@@ -1,5 +1,5 @@
-//! The table of messages. What a change means is in the functions of the migrations: each call is one way there and back, and a
-//! transaction.
+//! The table of messages. What a change means is in the functions of the migrations: each call is one way there and
+//! back, and a transaction.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, postgres::PgRow};
@@ -18,8 +18,8 @@ pub(super) const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
 pub(super) const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4)";
 pub(super) const RELEASE: &str = "SELECT message_release($1, $2, $3)";
 pub(super) const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
-pub(super) const SENT: &str = "SELECT m.origin FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
-    AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
+pub(super) const SENT: &str = "SELECT m.origin FROM message AS m \
+    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
 pub(super) const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
 pub(super) const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
         SELECT CASE bool_or(o.holder = 0) WHEN true THEN 1 WHEN false THEN 2 ELSE 0 END \
@@ -87,8 +87,8 @@ impl PgStore {
         let claimed: Vec<_> = claimed.iter().map(pending_row).collect::<Result<_, _>>()?;
         match answered(transaction.commit()).await {
             Ok(()) => lease.settle(),
-            // Nobody knows whether they are claimed. If they are, nobody else hands them out; if not, somebody may, and they are
-            // sent twice; whoever has them settles them either way.
+            // Nobody knows whether they are claimed. If they are, nobody else hands them out; if not, somebody may, and
+            // they are sent twice; whoever has them settles them either way.
             Err(error) if error.is_transient() && !claimed.is_empty() => {}
             Err(error) => return Err(error),
         }

@@ -102,7 +102,8 @@ async fn everything(connection: &mut PgConnection, first: u64) -> Vec<(&'static 
     all
 }
 
-/// Plans are made once: those of connections that were there when the tables were empty must be good when they are full.
+/// Plans are made once: those of connections that were there when the tables were empty must be good when they are
+/// full.
 #[tokio::test]
 async fn nothing_costs_more_with_a_larger_archive_also_when_it_began_empty() {
     let (server, config) = open().await;

@@ -255,7 +255,8 @@ async fn a_group_is_as_its_changes_one_by_one(store: &dyn Store) {
 
 async fn only_accounts_have_rows(store: &dyn Store) {
     fresh(store, "somebody@messages").await;
-    let accounts = ["nobody@messages", "somebody@messages", "", "SOMEBODY@messages", "somebody@messages/x"];
+    let accounts =
+        ["nobody@messages", "somebody@messages", "", "SOMEBODY@messages", "somebody@messages/x", "somebody@messages\0"];
     let changes = accounts.map(|account| Change::Put(row(account, 1, Pending, true)));
     commit(store, &changes).await;
     for account in accounts {

@@ -196,7 +196,8 @@ async fn what_a_removed_account_leaves_is_deleted_also_when_it_comes_late() {
     assert_eq!(setting.sql("SELECT count(*) FROM message").await, "3", "not yet");
     setting.sql("UPDATE account_removed SET at = now() - interval '11 minutes'").await;
     store.expire(MessageId(0), 10).await.unwrap();
-    let left = "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM message_open) + (SELECT count(*) FROM account_removed)";
+    let left = "SELECT (SELECT count(*) FROM message) + (SELECT count(*) FROM message_open) \
+                + (SELECT count(*) FROM account_removed)";
     assert_eq!(setting.sql(left).await, "0");
     assert!(suite::account("x@y", 1).jid.as_str() == "x@y" && store.exists(&juliet().jid).await.unwrap());
     assert!(matches!(store.remove(&suite::account("x@y", 1).jid).await, Ok(false) | Err(Error::Busy(_))));

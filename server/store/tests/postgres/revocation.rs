@@ -20,7 +20,8 @@ fn put(own: u64, number: u64, holder: u64) -> AssertSqlSafe<String> {
     let id = format!("{:032x}", MessageId::new(number, 0, 0).0);
     let named = if own == holder { own.to_string() } else { format!("{}, {}", own.min(holder), own.max(holder)) };
     AssertSqlSafe(format!(
-        "SELECT message_commit({own}, '{{{named}}}', false, '{{{JULIET}}}', '{{1}}', '{{{id}}}', '{{x}}', '{{1}}', '{{t}}', \
+        "SELECT message_commit({own}, '{{{named}}}', false, \
+         '{{{JULIET}}}', '{{1}}', '{{{id}}}', '{{x}}', '{{1}}', '{{t}}', \
          '{{f}}', '{{NULL}}', '{{\"\\\\x00\"}}', '{{1}}', '{{{holder}}}', \
          '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', '{{}}')"
     ))
@@ -113,8 +114,8 @@ async fn what_begins_after_the_revocation_is_refused_and_what_names_it_waits() {
     assert_eq!(a.release(2, 10).await.unwrap(), [JULIET]);
 }
 
-/// Many at once, of one instance and of another that names it, while it is revoked: what was answered is there, and when the
-/// revocation is answered, nothing more comes.
+/// Many at once, of one instance and of another that names it, while it is revoked: what was answered is there, and
+/// when the revocation is answered, nothing more comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_comes_after_the_revocation_however_much_is_on_its_way() {
     let setting = Setting::new().await;

@@ -18,8 +18,8 @@ impl Generator {
     }
 }
 
-/// Does what instances do with messages that nobody has delivered, at random. Whatever meets whatever: each is there, and
-/// somebody has it, or it waits.
+/// Does what instances do with messages that nobody has delivered, at random. Whatever meets whatever: each is there,
+/// and somebody has it, or it waits.
 async fn disturb(store: PgStore, own: u64, seed: u64) {
     let mut generator = Generator(seed);
     let sets: [&[u64]; 4] = [&[1], &[2], &[3], &[1, 2, 3]];
@@ -29,7 +29,8 @@ async fn disturb(store: PgStore, own: u64, seed: u64) {
             1 => store.release_account(JULIET, INSTANCES[generator.next(3)]).await.map(drop),
             2 | 3 => store.claim(JULIET, 1 + generator.next(9) as u32, 1000).await.map(drop),
             _ => {
-                // Each message once, in any order: a group that needs more than one round may wait for another that does.
+                // Each message once, in any order: a group that needs more than one round may wait for another that
+                // does.
                 let (from, step) = (generator.next(MESSAGES as usize) as u64, [1, 3, 7][generator.next(3)]);
                 let changes: Vec<_> = (0..1 + generator.next(12) as u64)
                     .map(|n| {

@@ -64,7 +64,8 @@ impl Drop for Running {
         if let Some(mut told) = self.keeper.stdin.take() {
             told.write_all(b"end\n").ok();
         }
-        // The keeper has taken the server's exit status by then: nobody takes its number for that of a process that lives.
+        // The keeper has taken the server's exit status by then: nobody takes its number for that of a process that
+        // lives.
         self.keeper.wait().ok();
     }
 }
