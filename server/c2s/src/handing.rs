@@ -2,9 +2,10 @@
 //! for good.
 //!
 //! ```text
-//!   hand_over ──► the session's task lets go ──► kept messages: to the store, and their entries know
+//!   hand_over ──► the session's task lets go ──► kept messages: their rows wait, and their entries know
 //!                                            ├─► all that its client sent is safe
-//!                                            └─► the rest, and its counts ──► the other ── settled ──► nothing is left here
+//!                                            └─► what its client has not acknowledged, its counts ──► the other: claims the
+//!                                                rows ── settled ──► nothing is left here
 //! ```
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use starling_link::{Envelope, Parcel};
-use starling_proto::instance::{HandOver, HandedOver, Settling};
+use starling_proto::instance::{HandOver, HandedOver, Settling, Unacknowledged};
 use starling_registry::{InstanceId, StreamId};
 use starling_session::{Service, Session, Streams, moving::Returning};
 use starling_xmpp::{acks::TooHigh, jid::BareJid};
@@ -111,25 +112,29 @@ async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) ->
     session.detach();
     inbox.close();
     let (mut returning, mut unacknowledged) = (Returning::default(), Vec::new());
-    let mut take = |envelope: Arc<Envelope>, unacknowledged: &mut Vec<Vec<u8>>| match &envelope.tracking {
-        Some(_) => returning.push(&service, &envelope),
-        None => unacknowledged.push(envelope.stanza.clone()),
+    let mut take = |envelope: Arc<Envelope>| {
+        let mut id = Vec::new();
+        if let Some(tracking) = &envelope.tracking {
+            id = tracking.id.to_be_bytes().to_vec();
+            returning.push(&service, &envelope);
+        }
+        Unacknowledged { stanza: envelope.stanza.clone(), id }
     };
     for item in managed.drain() {
-        match item {
-            Item::Shared(envelope) => take(envelope, &mut unacknowledged),
-            Item::Own(bytes) => unacknowledged.push(bytes.into()),
-        }
+        unacknowledged.push(match item {
+            Item::Shared(envelope) => take(envelope),
+            Item::Own(bytes) => Unacknowledged { stanza: bytes.into(), id: Vec::new() },
+        });
     }
     while let Some(parcel) = inbox.try_recv() {
         if let Parcel::Stanza(envelope) = parcel {
-            take(envelope, &mut unacknowledged);
+            unacknowledged.push(take(envelope));
         }
     }
     let mut errors = Vec::new();
     timeout(SAFE_WITHIN, settle(&mut session, &mut errors)).await.ok();
     if !errors.is_empty() {
-        unacknowledged.push(errors);
+        unacknowledged.push(Unacknowledged { stanza: errors, id: Vec::new() });
     }
     returning.settled(&service).await;
     managed.safe(session.safe());

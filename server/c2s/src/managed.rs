@@ -90,7 +90,7 @@ pub(crate) struct Moved {
     /// Stanzas behind `safe` that are safe all the same: their numbers, and what is the same in one that is sent again.
     pub(crate) known: Vec<(u32, u64)>,
     /// What the client does not have.
-    pub(crate) unacknowledged: Vec<Vec<u8>>,
+    pub(crate) unacknowledged: Vec<Item>,
 }
 
 impl Managed {
@@ -117,7 +117,12 @@ impl Managed {
         // Of 32 bits, as everything that it is compared with.
         managed.base = 0u64.wrapping_sub(moved.safe.into());
         managed.known = moved.known;
-        moved.unacknowledged.iter().for_each(|stanza| managed.sent_own(stanza));
+        for item in moved.unacknowledged {
+            match item {
+                Item::Shared(envelope) => managed.sent(envelope),
+                Item::Own(bytes) => managed.sent_own(&bytes),
+            }
+        }
         managed
     }
 

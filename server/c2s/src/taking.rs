@@ -9,12 +9,13 @@
 //! ```
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prost::Message as _;
-use starling_proto::instance::{Details, HandOver, HandedOver, Settling, notice, request};
+use starling_proto::instance::{Details, HandOver, HandedOver, Settling, Unacknowledged, notice, request};
 use starling_registry::{InstanceId, SessionRecord, StreamId, StreamRecord, StreamState};
 use starling_session::{Service, Session, moving::essence_of};
 use starling_store::messages::MessageId;
@@ -24,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     handing::hand_over,
-    managed::{Managed, Moved},
+    managed::{Item, Managed, Moved},
     resumption::Live,
     server::Shared,
 };
@@ -78,7 +79,7 @@ struct Found {
     safe: u32,
     details: Details,
     known: Vec<(u32, u64)>,
-    unacknowledged: Vec<Vec<u8>>,
+    unacknowledged: Vec<Unacknowledged>,
     /// Its instance has died: what it was sent since is lost.
     is_bereaved: bool,
 }
@@ -160,18 +161,21 @@ impl Taking<'_> {
         store.revoke(previous.0).await.map_err(away)?;
         service.link().end(previous);
         let released = store.release_account(self.account.as_str(), previous.0).await.map_err(away)?;
+        let unacknowledged =
+            released.iter().map(|id| Unacknowledged { stanza: Vec::new(), id: id.0.to_be_bytes().to_vec() });
+        let unacknowledged: Vec<_> = unacknowledged.collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = now.saturating_sub(LOOK_BACK).as_millis().try_into().unwrap_or(u64::MAX);
         let sent = store.sent(self.account.as_str(), self.id, MessageId::new(since, 0, 0)).await.map_err(away)?;
         let is_behind = |count: u32| count.wrapping_sub(record.h) as i32 > 0;
         let known = sent.into_iter().filter(|(count, _)| is_behind(*count));
         let known: Vec<_> = known.filter_map(|(count, stanza)| Some((count, essence_of(&stanza)?))).collect();
-        info!(full = %record.full, from = %previous, released, known = known.len(), "Stream of a dead instance taken over");
+        info!(full = %record.full, from = %previous, released = released.len(), known = known.len(), "Stream of a dead instance taken over");
         Ok(Found {
             safe: record.h,
             details: Details::decode(record.details.as_slice()).unwrap_or_default(),
             known,
-            unacknowledged: Vec::new(),
+            unacknowledged,
             is_bereaved: true,
         })
     }
@@ -193,6 +197,12 @@ impl Taking<'_> {
         let (session, inbox) = service.adopt(bound, &details);
         self.settle(record, bound, &session).await?;
         self.say_settled(previous);
+        let unacknowledged = self.claim(unacknowledged).await;
+        for item in &unacknowledged {
+            if let Item::Shared(envelope) = item {
+                inbox.took(envelope.stanza.len());
+            }
+        }
         let record = StreamRecord { previous: None, state: StreamState::Live, ..record.clone() };
         let (seconds, written) = (record.seconds, record.h);
         let shadow = self.shared.recorder.shadow(record, details, true);
@@ -208,6 +218,27 @@ impl Taking<'_> {
         session.catch_up().await;
         self.shared.metrics.taken_over.inc();
         Ok((Box::new(Live { session, inbox, managed: Box::new(managed), claim }), safe))
+    }
+
+    /// Messages whose rows wait are this instance's from here on; of others, another client has them, and this one gets them
+    /// as it would have.
+    async fn claim(&self, unacknowledged: Vec<Unacknowledged>) -> Vec<Item> {
+        let id = |of: &Unacknowledged| Some(MessageId(u128::from_be_bytes(of.id.as_slice().try_into().ok()?)));
+        let ids: Vec<_> = unacknowledged.iter().filter_map(id).collect();
+        let claimed = match self.service().store().claim_these(self.account.as_str(), &ids).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                // Their rows wait: they come with the backlog.
+                warn!(account = %self.account, %error, "Messages of a session that was taken over are fetched later");
+                return unacknowledged.into_iter().filter(|of| of.id.is_empty()).map(own).collect();
+            }
+        };
+        let mut claimed: HashMap<_, _> = claimed.into_iter().map(|row| (row.id, row)).collect();
+        let item = |of: Unacknowledged| match id(&of).and_then(|id| claimed.remove(&id)) {
+            Some(row) => starling_session::moving::claimed(self.account, row).map(Item::Shared),
+            None => (!of.stanza.is_empty()).then(|| own(of)),
+        };
+        unacknowledged.into_iter().filter_map(item).collect()
     }
 
     /// From here on others send to this instance.
@@ -236,6 +267,10 @@ impl Taking<'_> {
             self.service().tell(previous, notice::What::Settling(Settling { stream }));
         }
     }
+}
+
+fn own(unacknowledged: Unacknowledged) -> Item {
+    Item::Own(unacknowledged.stanza.into())
 }
 
 /// Returns when an instance is known to be dead: no router of ours has it, and its lease is over.

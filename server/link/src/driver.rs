@@ -360,10 +360,14 @@ impl Outside {
         let sender = jid::parse(stanza.from).ok()?;
         let to = if stanza.to.is_empty() { None } else { Some(jid::parse(stanza.to).ok()?) };
         let tracking = stanza.id.map(|id| Tracking::arrived(id, stanza.archived, Arrival { from, sequence }));
-        Some(Envelope { to, from: sender, kind: stanza.kind?, stanza: stanza.stanza.to_vec(), tracking })
+        let (kind, copied) = (stanza.kind?, stanza.copied);
+        Some(Envelope { to, from: sender, kind, stanza: stanza.stanza.to_vec(), copied, tracking })
     }
 
-    fn deliver(&self, from: InstanceId, full: &str, envelope: &Arc<Envelope>) {
+    fn deliver(&self, from: InstanceId, full: &str, envelope: &Arc<Envelope>, refused: bool) {
+        if refused {
+            return;
+        }
         if let Some(tracking) = &envelope.tracking {
             tracking.hold();
         }
@@ -376,11 +380,20 @@ impl Outside {
 }
 
 impl Sink for Outside {
-    fn stanza(&mut self, from: InstanceId, sequence: u64, stanza: &Stanza<'_>) -> Option<Report> {
+    fn stanza(
+        &mut self,
+        from: InstanceId,
+        sequence: u64,
+        stanza: &Stanza<'_>,
+        refuses: &dyn Fn(&str) -> bool,
+    ) -> Option<Report> {
         let Some(envelope) = Self::envelope(from, sequence, stanza).map(Arc::new) else {
             warn!(%from, "A stanza of an unknown kind, or with an address that is none");
             return None;
         };
+        if envelope.copied {
+            self.handler.copied(&envelope);
+        }
         if stanza.to_domain {
             let domain = envelope.to.as_ref().map_or("", |to| to.domain().as_str());
             let outcome = self.shared.local.send_domain(domain, &envelope);
@@ -388,9 +401,9 @@ impl Sink for Outside {
                 self.handler.undelivered(from, &envelope, outcome);
             }
         } else if stanza.targets.is_empty() {
-            self.deliver(from, stanza.to, &envelope);
+            self.deliver(from, stanza.to, &envelope, refuses(stanza.to));
         } else {
-            stanza.targets.iter().for_each(|full| self.deliver(from, full, &envelope));
+            stanza.targets.iter().for_each(|full| self.deliver(from, full, &envelope, refuses(full)));
         }
         let acknowledged = match envelope.tracking.as_ref()?.release() {
             Settled::Nothing => return None,
@@ -401,6 +414,10 @@ impl Sink for Outside {
             }
         };
         Some(Report { sequence, acknowledged, envelope })
+    }
+
+    fn returned(&mut self) -> u64 {
+        self.shared.horizon.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     fn taken(&mut self) {

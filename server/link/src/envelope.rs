@@ -15,6 +15,8 @@ pub struct Envelope {
     pub kind: Kind,
     /// The whole stanza in portable form (see `starling_xml::restamp`): fits any stream of a content namespace.
     pub stanza: Vec<u8>,
+    /// Other sessions of sender or recipient were sent a copy (XEP-0280).
+    pub copied: bool,
     /// For a message that must not get lost: who holds it, and whether it is safe.
     pub tracking: Option<Tracking>,
 }
@@ -23,12 +25,12 @@ impl Envelope {
     /// A stanza that nobody keeps.
     #[must_use]
     pub const fn new(to: Option<Jid>, from: Jid, kind: Kind, stanza: Vec<u8>) -> Self {
-        Self { to, from, kind, stanza, tracking: None }
+        Self { to, from, kind, stanza, copied: false, tracking: None }
     }
 
     /// A message that is kept until somebody has it.
     #[must_use]
     pub const fn kept(to: Option<Jid>, from: Jid, kind: Kind, stanza: Vec<u8>, tracking: Tracking) -> Self {
-        Self { to, from, kind, stanza, tracking: Some(tracking) }
+        Self { to, from, kind, stanza, copied: false, tracking: Some(tracking) }
     }
 }

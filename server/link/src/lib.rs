@@ -119,6 +119,10 @@ pub trait Link: Send + Sync + 'static {
     /// Hands `envelope` to whoever speaks for another domain: a connection to its server, or a component.
     fn send_domain(&self, domain: &str, envelope: &Arc<Envelope>) -> Outcome;
 
+    /// Rises when other instances return messages, once it is known here. Whoever decides where a message goes looks at it
+    /// before it looks whether earlier ones have been returned: see [`Tracking::horizon`].
+    fn horizon(&self) -> u64;
+
     /// Tells a session that messages for its account wait in the store. `false`: it is not attached.
     fn poke(&self, session: &SessionRecord) -> bool;
 
@@ -240,6 +244,9 @@ pub trait Handler: Send + Sync + 'static {
     /// What became of a kept message could not be told where it entered, for that instance is no more: its row is to be
     /// settled here. `acknowledged`: a client has it.
     fn orphaned(&self, envelope: &Arc<Envelope>, acknowledged: bool);
+
+    /// A message that was copied came from another instance.
+    fn copied(&self, envelope: &Envelope);
 
     /// Another instance asks something: the answer. `None`: it is not answered.
     fn request(&self, from: InstanceId, content: Bytes) -> BoxFuture<'static, Option<Bytes>>;

@@ -112,6 +112,10 @@ impl Link for LocalLink {
         self.domains.pin().get(domain).map_or(Outcome::NoSession, |mailbox| mailbox.send(envelope))
     }
 
+    fn horizon(&self) -> u64 {
+        0
+    }
+
     fn poke(&self, session: &SessionRecord) -> bool {
         self.poke_here(session.full.as_str(), session.id)
     }

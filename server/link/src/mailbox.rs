@@ -11,7 +11,7 @@ use std::{
 use starling_registry::SessionId;
 use starling_xmpp::{
     error::StreamError,
-    stanza::{Kind, PresenceType},
+    stanza::{IqType, Kind, PresenceType},
 };
 use tokio::sync::mpsc;
 
@@ -65,6 +65,9 @@ struct State {
     closing: OnceLock<StreamError>,
 }
 
+/// As many times as many may wait, if they are answers; their bytes count like all others.
+const ANSWERS: usize = 4;
+
 /// There are none.
 const NO_BACKLOG: u8 = 0;
 /// The store is being asked, and nobody has said since that there are more.
@@ -75,8 +78,8 @@ const BACKLOG: u8 = 2;
 impl State {
     /// Makes room for one more stanza. Counted before it is queued: the reader may be through with it before the sender
     /// returns.
-    fn admit(&self, bytes: usize) -> bool {
-        if self.stanzas.fetch_add(1, Ordering::Relaxed) >= self.bounds.stanzas {
+    fn admit(&self, bytes: usize, stanzas: usize) -> bool {
+        if self.stanzas.fetch_add(1, Ordering::Relaxed) >= stanzas {
             self.stanzas.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
@@ -116,7 +119,12 @@ impl Mailbox {
             return Outcome::Full;
         }
         let size = envelope.stanza.len();
-        if !self.state.admit(size) {
+        let stanzas = match envelope.kind {
+            // Somebody waits for it who has asked, and asks nothing more of the queue.
+            Kind::Iq(IqType::Result | IqType::Error) => ANSWERS * self.state.bounds.stanzas,
+            Kind::Message(_) | Kind::Presence(_) | Kind::Iq(_) => self.state.bounds.stanzas,
+        };
+        if !self.state.admit(size, stanzas) {
             if kept && !self.queue.is_closed() {
                 self.poke();
             }

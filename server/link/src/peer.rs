@@ -34,10 +34,22 @@ pub(crate) const WINDOW: u32 = 1 << 20;
 /// Reports of one payload.
 const REPORTS: usize = 4096;
 
+/// Sessions that did not take something and are remembered; with more, those are forgotten that all have heard of.
+const REFUSED: usize = 4096;
+
 /// What a link is for: where everything goes that comes out of it. Nothing of it waits.
 pub(crate) trait Sink {
-    /// A stanza for sessions, or for whoever speaks for a domain. The report, if nobody here has it and somebody must know.
-    fn stanza(&mut self, from: InstanceId, sequence: u64, stanza: &Stanza<'_>) -> Option<Report>;
+    /// A stanza for sessions, or for whoever speaks for a domain; not for those that `refuses` it. The report, if nobody here
+    /// has it and somebody must know.
+    fn stanza(
+        &mut self,
+        from: InstanceId,
+        sequence: u64,
+        stanza: &Stanza<'_>,
+        refuses: &dyn Fn(&str) -> bool,
+    ) -> Option<Report>;
+    /// Another instance has returned messages. A number that rises, for whoever looks whether it has.
+    fn returned(&mut self) -> u64;
     /// A payload came that its sender counted.
     fn taken(&mut self);
     /// Messages for a session's account wait in the store.
@@ -76,6 +88,11 @@ pub(crate) struct Peer {
     reports: Vec<Report>,
     /// Kept messages that were sent there, until they are settled, by their numbers.
     held: HashMap<u64, (Arc<Envelope>, usize)>,
+    /// Sessions here that did not take a kept message from there, and the number of the report that says so, once it has one.
+    /// What was sent before that report was known there would overtake what it returned.
+    refused: HashMap<Box<str>, Option<u64>>,
+    /// What [`Sink::returned`] said when the instance had returned something last.
+    last_return: u64,
     /// When there is something to say that can wait no longer.
     say_at: Option<Instant>,
     /// When to look again for what is to be given up.
@@ -93,6 +110,8 @@ impl Peer {
             path,
             reports: Vec::new(),
             held: HashMap::new(),
+            refused: HashMap::new(),
+            last_return: 0,
             say_at: None,
             expire_at: None,
             timer: None,
@@ -142,6 +161,13 @@ impl Peer {
             let reports = Item::Reports(std::mem::replace(&mut self.reports, rest));
             self.send(reports, now);
         }
+        let number = self.out.next_number() + self.out.waiting() as u64 - 1;
+        self.refused.values_mut().filter(|report| report.is_none()).for_each(|report| *report = Some(number));
+    }
+
+    /// Whether what comes for this session was sent before it was known there that an earlier message has been returned.
+    fn refuses(&self, full: &str, confirmed: u64, stale: bool) -> bool {
+        self.refused.get(full).is_some_and(|report| stale || report.is_none_or(|number| confirmed < number))
     }
 
     /// What became of a kept message that came from there.
@@ -212,7 +238,9 @@ impl Peer {
         while body.len() < BODY_BYTES
             && let Some(item) = self.out.transmit(now)
         {
-            wire::write_item(item, &mut body);
+            let tracking = item.kept().and_then(|envelope| envelope.tracking.as_ref());
+            let stale = tracking.is_some_and(|tracking| tracking.horizon < self.last_return);
+            wire::write_item(item, stale, &mut body);
         }
         Some(body)
     }
@@ -236,7 +264,7 @@ impl Peer {
         for (number, payload) in (head.first..).zip(payloads).skip(skipped) {
             // What cannot be read has been taken all the same: it would never be otherwise.
             match wire::read_payload(payload) {
-                Ok(payload) => self.take(number, payload, now, sink),
+                Ok(payload) => self.take(number, payload, head.confirmed, now, sink),
                 Err(Malformed) => tracing::warn!(from = %self.id, number, "A payload cannot be read"),
             }
         }
@@ -260,21 +288,22 @@ impl Peer {
         Ok(())
     }
 
-    fn take(&mut self, number: u64, payload: Payload<'_>, now: Instant, sink: &mut dyn Sink) {
+    fn take(&mut self, number: u64, payload: Payload<'_>, confirmed: u64, now: Instant, sink: &mut dyn Sink) {
         if !matches!(payload, Payload::Reports { .. } | Payload::Nothing) {
             sink.taken();
         }
         match payload {
-            Payload::Stanza(stanza) => {
-                if let Some(report) = sink.stanza(self.id, number, &stanza) {
-                    self.report(report, now);
-                }
-            }
+            Payload::Stanza(stanza) => self.take_stanza(number, &stanza, confirmed, now, sink),
             Payload::Reports { acknowledged, returned } => {
+                let any = !returned.is_empty();
                 for (numbers, acknowledged) in [(acknowledged, true), (returned, false)] {
                     for number in numbers {
                         self.settle(number, acknowledged, sink);
                     }
+                }
+                // Behind that: whoever sees the number rise sees what was returned.
+                if any {
+                    self.last_return = sink.returned();
                 }
             }
             Payload::Poke { full, session } => sink.poke(&full, session),
@@ -283,6 +312,30 @@ impl Peer {
             Payload::Response { id, content } => sink.response(id, content),
             Payload::Notice(content) => sink.notice(self.id, content),
             Payload::Nothing => {}
+        }
+    }
+
+    fn take_stanza(&mut self, number: u64, stanza: &Stanza<'_>, confirmed: u64, now: Instant, sink: &mut dyn Sink) {
+        if stanza.id.is_none() {
+            sink.stanza(self.id, number, stanza, &|_| false);
+            return;
+        }
+        let report = sink.stanza(self.id, number, stanza, &|full| self.refuses(full, confirmed, stanza.stale));
+        let to = [stanza.to];
+        let targets = if stanza.targets.is_empty() { &to[..] } else { &stanza.targets[..] };
+        match report {
+            Some(report) => {
+                if !report.acknowledged {
+                    if self.refused.len() >= REFUSED {
+                        self.refused.retain(|_, report| report.is_none_or(|number| number > confirmed));
+                    }
+                    self.refused.extend(targets.iter().map(|full| ((*full).into(), None)));
+                }
+                self.report(report, now);
+            }
+            None if self.refused.is_empty() => {}
+            // What came was sent by one who knew.
+            None => self.refused.retain(|full, _| !targets.contains(&&**full)),
         }
     }
 

@@ -86,6 +86,8 @@ pub(crate) struct Shared {
     /// Locked for a request, never for a stanza.
     pub(crate) requests: Mutex<HashMap<u64, oneshot::Sender<Option<Bytes>>>>,
     pub(crate) absent: Mutex<Vec<(InstanceId, Instant)>>,
+    /// See [`Link::horizon`].
+    pub(crate) horizon: AtomicU64,
     pub(crate) members: watch::Sender<Arc<Members>>,
     pub(crate) metrics: Metrics,
 }
@@ -130,6 +132,7 @@ impl RoutedLink {
             waiting: papaya::HashMap::new(),
             requests: Mutex::default(),
             absent: Mutex::default(),
+            horizon: AtomicU64::new(0),
             members: watch::Sender::new(Arc::default()),
             metrics,
         });
@@ -250,6 +253,10 @@ impl Link for RoutedLink {
             Some((instance, _)) => self.put(*instance, Item::Stanza(Arc::clone(envelope), Addressees::Domain)),
             None => Outcome::NoSession,
         }
+    }
+
+    fn horizon(&self) -> u64 {
+        self.shared.horizon.load(Ordering::Acquire)
     }
 
     fn poke(&self, session: &SessionRecord) -> bool {

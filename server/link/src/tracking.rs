@@ -119,6 +119,8 @@ pub struct Tracking {
     pub archived: bool,
     /// See there.
     pub origin: Option<Origin>,
+    /// What [`Link::horizon`](crate::Link::horizon) said when it was decided where the message goes.
+    pub horizon: u64,
     state: AtomicU64,
     source: Source,
     remotes: OnceLock<SmallVec<[InstanceId; 2]>>,
@@ -126,7 +128,7 @@ pub struct Tracking {
 
 impl Tracking {
     const fn with(id: u128, archived: bool, state: u64, source: Source) -> Self {
-        Self { id, archived, origin: None, state: AtomicU64::new(state), source, remotes: OnceLock::new() }
+        Self { id, archived, origin: None, horizon: 0, state: AtomicU64::new(state), source, remotes: OnceLock::new() }
     }
 
     /// A message that enters here. Its entry holds it until it calls [`Tracking::release`].

@@ -79,17 +79,17 @@ impl Head {
     }
 }
 
-/// Appends an item as one payload.
-pub(crate) fn write_item(item: &Item, out: &mut Vec<u8>) {
+/// Appends an item as one payload. `stale`: of a kept message, see `Stanza.stale`.
+pub(crate) fn write_item(item: &Item, stale: bool, out: &mut Vec<u8>) {
     const PAYLOADS: u32 = 5;
     const STANZA: u32 = 1;
     encode_key(PAYLOADS, WireType::LengthDelimited, out);
     if let Item::Stanza(envelope, addressees) = item {
-        let length = stanza_length(envelope, addressees);
+        let length = stanza_length(envelope, addressees, stale);
         encode_varint((key_len(STANZA) + encoded_len_varint(length as u64) + length) as u64, out);
         encode_key(STANZA, WireType::LengthDelimited, out);
         encode_varint(length as u64, out);
-        write_stanza(envelope, addressees, out);
+        write_stanza(envelope, addressees, stale, out);
         return;
     }
     let payload = proto::Payload { what: what(item) };
@@ -143,7 +143,7 @@ const fn bytes_length(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-fn stanza_length(envelope: &Envelope, addressees: &Addressees) -> usize {
+fn stanza_length(envelope: &Envelope, addressees: &Addressees, stale: bool) -> usize {
     let (id, length, archived) = id(envelope);
     let fields = fields(envelope, id.get(..length).unwrap_or_default());
     let written = fields.iter().filter(|(_, bytes)| !bytes.is_empty());
@@ -156,10 +156,10 @@ fn stanza_length(envelope: &Envelope, addressees: &Addressees) -> usize {
         + written.map(|(_, bytes)| bytes_length(bytes.len())).sum::<usize>()
         + targets
         + domain
-        + if archived { 2 } else { 0 }
+        + 2 * (usize::from(archived) + usize::from(stale) + usize::from(envelope.copied))
 }
 
-fn write_stanza(envelope: &Envelope, addressees: &Addressees, out: &mut Vec<u8>) {
+fn write_stanza(envelope: &Envelope, addressees: &Addressees, stale: bool, out: &mut Vec<u8>) {
     let bytes = |field: u32, bytes: &[u8], out: &mut Vec<u8>| {
         encode_key(field, WireType::LengthDelimited, out);
         encode_varint(bytes.len() as u64, out);
@@ -187,9 +187,8 @@ fn write_stanza(envelope: &Envelope, addressees: &Addressees, out: &mut Vec<u8>)
             bytes(field, value, out);
         }
     }
-    if matches!(addressees, Addressees::Domain) {
-        flag(8, out);
-    }
+    let flags = [(8, matches!(addressees, Addressees::Domain)), (9, stale), (10, envelope.copied)];
+    flags.iter().filter(|(_, set)| *set).for_each(|(field, _)| flag(*field, out));
 }
 
 /// A payload where it lies.
@@ -233,6 +232,8 @@ pub(crate) struct Stanza<'b> {
     pub(crate) id: Option<u128>,
     pub(crate) archived: bool,
     pub(crate) to_domain: bool,
+    pub(crate) stale: bool,
+    pub(crate) copied: bool,
     pub(crate) stanza: &'b [u8],
 }
 
@@ -300,6 +301,8 @@ fn read_stanza(bytes: &[u8]) -> Result<Stanza<'_>, Malformed> {
             (6, Value::Varint(archived)) => stanza.archived = archived != 0,
             (7, Value::Bytes(bytes)) => stanza.stanza = bytes,
             (8, Value::Varint(to_domain)) => stanza.to_domain = to_domain != 0,
+            (9, Value::Varint(stale)) => stanza.stale = stale != 0,
+            (10, Value::Varint(copied)) => stanza.copied = copied != 0,
             _ => {}
         }
     }

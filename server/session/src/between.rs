@@ -7,13 +7,16 @@ use prost::{Message as _, bytes::Bytes};
 use starling_link::{Envelope, Handler, Outcome, Settled};
 use starling_proto::instance::{self, Notice, Request, notice, request};
 use starling_registry::InstanceId;
-use starling_xmpp::stanza::{IqType, Kind};
+use starling_xmpp::{
+    jid::bare_str,
+    stanza::{IqType, Kind},
+};
 use tracing::debug;
 
-use crate::Service;
+use crate::{Service, moving};
 
 /// How long others have to say that they have taken what they were told.
-const CONFIRM: Duration = Duration::from_secs(2);
+pub(crate) const CONFIRM: Duration = Duration::from_secs(2);
 
 /// What `c2s` does for streams that go on elsewhere.
 pub trait Streams: Send + Sync + 'static {
@@ -90,6 +93,13 @@ impl Handler for Ear {
         self.0.settle_row(envelope, acknowledged);
     }
 
+    fn copied(&self, envelope: &Envelope) {
+        let Some(to) = &envelope.to else { return };
+        if let Some(id) = moving::id_of(&envelope.stanza) {
+            self.0.recent().note(bare_str(&envelope.from), to.as_str(), &id);
+        }
+    }
+
     fn request(&self, from: InstanceId, content: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         // What cannot be read is of a newer release, as is what says nothing.
         let what = Request::decode(content).ok().and_then(|request| request.what);
@@ -100,6 +110,13 @@ impl Handler for Ear {
             Some(request::What::Forget(instance::Forget { account })) => {
                 self.0.forget(&account);
                 Box::pin(ready(Some(Bytes::new())))
+            }
+            Some(request::What::RosterChanged(changed)) => {
+                let service = Arc::clone(&self.0);
+                Box::pin(async move {
+                    service.roster_changed_elsewhere(changed).await;
+                    Some(Bytes::new())
+                })
             }
             Some(request::What::HandOver(asked)) => match self.0.streams() {
                 None => Box::pin(ready(None)),
@@ -114,7 +131,6 @@ impl Handler for Ear {
     fn notified(&self, _: InstanceId, content: Bytes) {
         match Notice::decode(content).ok().and_then(|notice| notice.what) {
             None => {}
-            Some(notice::What::RosterChanged(changed)) => self.0.roster_changed_elsewhere(changed),
             Some(notice::What::Settling(settling)) => {
                 if let Some(streams) = self.0.streams() {
                     streams.settled(settling);

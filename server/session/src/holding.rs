@@ -76,7 +76,12 @@ impl Service {
             if !self.link().report(envelope, acknowledged) {
                 self.settle_row(envelope, acknowledged);
             }
-        } else if acknowledged {
+            return;
+        }
+        if !acknowledged && self.registry().are_shared() {
+            self.waiting().note(bare_str(envelope.to.as_ref().unwrap_or(&envelope.from)));
+        }
+        if acknowledged {
             self.must_keep(self.kept(envelope, KeptChange::Delivered));
         } else if tracking.is_in_flight() {
             self.must_keep(self.kept(envelope, KeptChange::Returned));

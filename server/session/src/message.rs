@@ -24,7 +24,7 @@ use crate::{
     BackendAway, Fate, Session, Step,
     copies::{self, Direction, Facts, Keep, Original, Recipient},
     deliver::{Decision, Recipients, decide},
-    ledger::{Journaled, PAUSE},
+    ledger::{Journaled, Ledger, PAUSE},
     offline::Admission,
     privacy::{self, Check},
     stamp,
@@ -71,9 +71,12 @@ impl Session {
     async fn message_later(&mut self, stanza: Stanza<'_>, mut need: Need, out: &mut Vec<u8>) {
         let mut known = Known::default();
         let fate = loop {
-            if let Need::Order = need {
-                self.wait_for_order(&stanza, &mut known, out).await;
-            } else if let Err(error) = self.find_out(&stanza, need, &mut known).await {
+            match need {
+                Need::Order => self.wait_for_order(&stanza, &mut known, out).await,
+                Need::Account => self.wait_for_store(&stanza, out).await,
+                Need::Lists | Need::Sessions | Need::Own => {}
+            }
+            if let Err(error) = self.find_out(&stanza, need, &mut known).await {
                 warn!(%error, "Nothing known of a recipient.");
                 let error = StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
                 break self.refuse(&stanza, error, out);
@@ -116,31 +119,45 @@ impl Session {
     /// than an answer.
     async fn wait_for_order(&mut self, stanza: &Stanza<'_>, known: &mut Known, out: &mut Vec<u8>) {
         let account = stanza.to.as_ref().map_or(&*self.account, bare_str).to_owned();
+        self.wait_while(|ledger| ledger.has_astray(&account, |_| false), out).await;
+        known.in_order = true;
+        // They may have changed since.
+        known.sessions = None;
+    }
+
+    /// Waits until earlier messages for the account of `stanza` are in the store, where those that wait are counted.
+    async fn wait_for_store(&mut self, stanza: &Stanza<'_>, out: &mut Vec<u8>) {
+        if self.service.registry().are_shared() {
+            let account = stanza.to.as_ref().map_or(&*self.account, bare_str).to_owned();
+            self.wait_while(|ledger| ledger.has_diverted(&account), out).await;
+        }
+    }
+
+    async fn wait_while(&mut self, waits: impl Fn(&Ledger) -> bool, out: &mut Vec<u8>) {
         let until = Instant::now() + PAUSE;
         loop {
             let now = Instant::now();
             while self.tend(now, out) {}
-            if now >= until || !self.ledger.has_astray(&account, |_| false) {
-                break;
+            if now >= until || !waits(&self.ledger) {
+                return;
             }
             let deadline = self.ledger.deadline(now).map_or(until, |deadline| deadline.min(until));
             let mut first = true;
             let woken = poll_fn(|cx| {
                 self.register(cx.waker());
                 // What happened before the waker was there has woken nobody.
-                let is_changed = !self.is_tended() || !std::mem::take(&mut first);
+                let is_changed = !self.is_tended() || !waits(&self.ledger) || !std::mem::take(&mut first);
                 if is_changed { Poll::Ready(()) } else { Poll::Pending }
             });
             tokio::time::timeout_at(deadline.into(), woken).await.ok();
         }
-        known.in_order = true;
-        // They may have changed since.
-        known.sessions = None;
     }
 
     fn try_message(&mut self, stanza: &Stanza<'_>, known: &Known, out: &mut Vec<u8>) -> Result<Fate, Need> {
         let Kind::Message(kind) = stanza.kind else { return Ok(Fate::DroppedNobodyWaits) };
         let service = Arc::clone(&self.service);
+        // Before it is looked whether earlier messages have been returned.
+        let horizon = service.link().horizon();
         let own = Arc::clone(&self.account);
         let own = &*own;
         let account = stanza.to.as_ref().map_or(own, bare_str);
@@ -210,10 +227,21 @@ impl Session {
                 Wait::Pointless => return Ok(Fate::DroppedUnattended),
             }
         }
+        if (keep.archive || keep.offline) && service.registry().are_shared() && service.waiting().is_suspect(account) {
+            // Its recipient does not keep up. What waits for it by now, wherever it was stored, is counted by the store.
+            match known.waiting {
+                None => return Err(Need::Account),
+                Some(count) if count < service.waiting().limit() => {}
+                Some(_) => return Ok(self.refuse(stanza, too_much(), out)),
+            }
+        }
         if (keep.archive || keep.offline) && self.ledger.refuses() {
             return Ok(self.refuse(stanza, too_much(), out));
         }
-        let (envelope, fate) = self.send_message(stanza, account, keep, targets.iter().copied(), out);
+        let theirs = if account == own { Recipient::Same } else { Recipient::Account(&sessions) };
+        let copied = copies::targets(&facts, Some(self.id), &own_sessions, theirs, original).next().is_some();
+        let sent = Sent { keep, horizon, copied };
+        let (envelope, fate) = self.send_message(stanza, account, sent, targets.iter().copied(), out);
         if let Some(envelope) = envelope {
             let original = if fate == Fate::Delivered { original } else { Original::Nobody };
             self.copy(stanza, &facts, &envelope, (&own_sessions, &sessions), (original, lists.each));
@@ -263,10 +291,11 @@ impl Session {
         &mut self,
         stanza: &Stanza<'_>,
         account: &str,
-        keep: Keep,
+        sent: Sent,
         targets: impl Iterator<Item = &'t SessionRecord>,
         out: &mut Vec<u8>,
     ) -> (Option<Arc<Envelope>>, Fate) {
+        let keep = sent.keep;
         let service = Arc::clone(&self.service);
         let archived = keep.archive && service.archives();
         if !archived && !keep.offline {
@@ -274,7 +303,7 @@ impl Session {
             let fate = self.send_to(targets, stanza, &envelope, out);
             return ((fate == Fate::Delivered).then_some(envelope), fate);
         }
-        let envelope = self.kept_envelope(stanza, account, archived);
+        let envelope = self.kept_envelope(stanza, account, archived, sent);
         let Some(tracking) = &envelope.tracking else { return (None, Fate::DroppedNobodyWaits) };
         let mut targets = targets.peekable();
         let meant_for_sessions = targets.peek().is_some();
@@ -304,7 +333,7 @@ impl Session {
         (Some(envelope), if returned { Fate::Stored } else { Fate::Delivered })
     }
 
-    fn kept_envelope(&self, stanza: &Stanza<'_>, account: &str, archived: bool) -> Arc<Envelope> {
+    fn kept_envelope(&self, stanza: &Stanza<'_>, account: &str, archived: bool, sent: Sent) -> Arc<Envelope> {
         let raw = &stanza.raw;
         let id = self.service.next_id();
         let mut bytes = Vec::with_capacity(raw.as_str().len() + self.full.as_str().len() + account.len() + 140);
@@ -312,8 +341,11 @@ impl Session {
         stamp::stamp_message(raw, self.full.as_str(), self.lang.as_deref(), Some((account, id)), is_ours, &mut bytes);
         let mut tracking = Tracking::new(id.0, archived, Arc::clone(self.ledger.entry()));
         tracking.origin = self.origin;
+        tracking.horizon = sent.horizon;
         let from = Jid::from(self.full.clone());
-        Arc::new(Envelope::kept(stanza.to.clone(), from, stanza.kind, bytes, tracking))
+        let mut envelope = Envelope::kept(stanza.to.clone(), from, stanza.kind, bytes, tracking);
+        envelope.copied = sent.copied;
+        Arc::new(envelope)
     }
 
     /// XEP-0280: copies for the other resources of both sides.
@@ -350,6 +382,16 @@ impl Session {
             self.service.recent().note(own, to.as_str(), id);
         }
     }
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy)]
+struct Sent {
+    keep: Keep,
+    /// See [`Tracking::horizon`].
+    horizon: u64,
+    /// Other sessions of both sides get copies.
+    copied: bool,
 }
 
 /// What privacy lists leave open.

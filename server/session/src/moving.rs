@@ -14,9 +14,10 @@ use std::{
 use starling_link::{Envelope, Inbox};
 use starling_proto::instance::Details;
 use starling_registry::{InstanceId, SessionRecord};
+use starling_store::messages::PendingRow;
 use starling_xml::{Limits, RawElement, Scope};
 use starling_xmpp::{
-    jid::{FullJid, Jid},
+    jid::{BareJid, FullJid, Jid},
     stanza::Stanza,
 };
 
@@ -167,6 +168,12 @@ impl Session {
     }
 }
 
+/// A message that was claimed for a session that was elsewhere when it was sent. `None`: it cannot be read.
+#[must_use]
+pub fn claimed(account: &BareJid, row: PendingRow) -> Option<Arc<Envelope>> {
+    crate::offline::resumed(account, row)
+}
+
 /// What is the same in a message that its client sends again, and in the row that was written of it: a number by which the
 /// two are compared. `None`: it is no message.
 #[must_use]
@@ -183,6 +190,13 @@ pub fn essence(message: &RawElement<'_>) -> Option<u64> {
         (child.name(), child.namespace(), child.text()).hash(&mut hasher);
     }
     Some(hasher.finish())
+}
+
+/// The `id` of a stanza in portable form.
+pub(crate) fn id_of(stanza: &[u8]) -> Option<String> {
+    let limits = Limits { stanza_bytes: usize::MAX, ..Limits::default() };
+    let element = starling_xml::parse(str::from_utf8(stanza).ok()?, &Scope::client(), limits).ok()?;
+    element.as_raw().attribute("id").map(std::borrow::Cow::into_owned)
 }
 
 /// The same of a stanza in portable form.

@@ -70,6 +70,22 @@ impl Waiting {
         }
     }
 
+    /// Where others store messages as well: one more of this process waits, or nearly. What they come to is what the store says;
+    /// [`Waiting::is_suspect`] says when to ask.
+    pub(crate) fn note(&self, account: &str) {
+        match self.counts.pin().get(account) {
+            Some(count) => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            None => self.set(account, 1),
+        }
+    }
+
+    /// Whether as many wait as may, as far as is known here.
+    pub(crate) fn is_suspect(&self, account: &str) -> bool {
+        self.counts.pin().get(account).is_some_and(|count| count.load(Ordering::Relaxed) >= self.limit)
+    }
+
     /// What the store says. What was counted meanwhile may be counted twice, until the account fetches its messages.
     pub(crate) fn set(&self, account: &str, count: u32) {
         let counts = self.counts.pin();
@@ -87,10 +103,15 @@ impl Waiting {
 
 /// A message out of the store, as it goes to the session that claimed it: stamped with the time at which it came in
 /// (XEP-0203). `None`: it cannot be read, which is the fault of whoever wrote it.
-pub(crate) fn envelope(account: &BareJid, row: PendingRow) -> Option<Arc<Envelope>> {
+pub(crate) fn envelope(account: &BareJid, mut row: PendingRow) -> Option<Arc<Envelope>> {
+    stamp::delay(account.domain().as_str(), row.id, &mut row.stanza)?;
+    resumed(account, row)
+}
+
+/// The same for a session that it was sent to before: it has not waited for anybody.
+pub(crate) fn resumed(account: &BareJid, row: PendingRow) -> Option<Arc<Envelope>> {
     let from = starling_xmpp::jid::parse(&row.peer).ok()?;
-    let mut stanza = row.stanza;
-    stamp::delay(account.domain().as_str(), row.id, &mut stanza)?;
+    let stanza = row.stanza;
     let kind = kind(&stanza)?;
     let tracking = Tracking::claimed(row.id.0, row.archived);
     Some(Arc::new(Envelope::kept(Some(Jid::from(account.clone())), from, kind, stanza, tracking)))
@@ -120,5 +141,17 @@ mod tests {
         assert_eq!([waiting.admit("a@b"), waiting.admit("a@b")], [Admission::Granted, Admission::Full]);
         waiting.fetched("a@b");
         assert_eq!(waiting.admit("a@b"), Admission::Unknown);
+    }
+
+    #[test]
+    fn the_store_is_asked_when_as_many_came_back_as_may_wait() {
+        let waiting = Waiting::new(2);
+        assert!(!waiting.is_suspect("a@b"));
+        waiting.note("a@b");
+        assert!(!waiting.is_suspect("a@b"));
+        waiting.note("a@b");
+        assert!(waiting.is_suspect("a@b") && !waiting.is_suspect("x@y"));
+        waiting.set("a@b", 1);
+        assert!(!waiting.is_suspect("a@b"));
     }
 }

@@ -97,7 +97,7 @@ impl Service {
         change: Decide<'_>,
         deliver: impl FnOnce(Option<&RosterItem>, &[SessionRecord]) + Send,
     ) -> Result<ItemChanged, Error> {
-        let _turn = self.rosters().changing(account.as_str()).await;
+        let turn = self.rosters().changing(account.as_str()).await;
         let changed = self.store().change_item(account, contact, ITEMS, change).await;
         // Also when it failed: it may be on disk all the same.
         self.rosters().cache.forget(account.as_str());
@@ -112,7 +112,10 @@ impl Service {
             let shown = |item: &Option<RosterItem>| item.clone().filter(|item| item.listed).map(visible);
             let is_pushed = pushed == Push::Always || shown(before) != shown(after);
             if self.registry().are_shared() {
-                self.tell_each_instance(account, &sessions, *version, is_pushed).await;
+                self.tell_here(account, *version, is_pushed).await;
+                // An instance that changes the same roster may wait for this one.
+                drop(turn);
+                self.tell_others(account, &sessions, *version, is_pushed).await;
             } else if is_pushed {
                 let item = after.as_ref().filter(|item| item.listed);
                 let id = format!("push-{version}");

@@ -1,8 +1,8 @@
-//! What messages cost in either store: groups of rows of 200 accounts, to an empty table and to one of a million rows; messages
-//! that are in flight and then delivered; a roster.
+//! What messages cost in either store: groups of rows of 200 accounts, to an empty table and to one of a million rows;
+//! messages that are in flight and then delivered; a roster.
 //!
-//! Wall time, most of it the disk's. Beside it the CPU time is printed: of this process, SQLite's threads among it, and of
-//! PostgreSQL's processes, those that write behind among them.
+//! Wall time, most of it the disk's. Beside it the CPU time is printed: of this process, SQLite's threads among it, and
+//! of PostgreSQL's processes, those that write behind among them.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the measurement")]
 

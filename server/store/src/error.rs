@@ -29,8 +29,8 @@ pub enum Error {
     /// sensible, once somebody has made room.
     #[error("the database does not do it now: {0}")]
     Busy(sqlx::Error),
-    /// This instance was taken for dead, and others have taken over what it had: it must let go of everything, and may join
-    /// again as a new one.
+    /// This instance was taken for dead, and others have taken over what it had: it must let go of everything, and may
+    /// join again as a new one.
     #[error("this instance was revoked")]
     Revoked,
     /// The database has not answered in time.
@@ -55,8 +55,9 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {
-            // A connection that could not be made, or broke.
-            sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => true,
+            sqlx::Error::PoolTimedOut => true,
+            // A connection that could not be made, or broke. What is wrong with a certificate stays so.
+            sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
             sqlx::Error::Database(database) => {
                 if let Some(error) = database.try_downcast_ref::<PgDatabaseError>() {
                     match error.code() {
@@ -80,8 +81,8 @@ const fn is_transient_in_sqlite(code: u32) -> bool {
     matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
 }
 
-/// By class, which is the first two characters: connection exceptions, rollbacks for the sake of others (deadlocks, serialization),
-/// insufficient resources (connections, memory, disk); and single ones.
+/// By class, which is the first two characters: connection exceptions, rollbacks for the sake of others (deadlocks,
+/// serialization), insufficient resources (connections, memory, disk); and single ones.
 fn is_transient_in_postgres(code: &str) -> bool {
     matches!(code.get(..2), Some("08" | "40" | "53"))
         || matches!(

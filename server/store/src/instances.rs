@@ -6,8 +6,9 @@
 //!                                           had in flight is the caller's to release
 //! ```
 //!
-//! Every write carries a check, in its own transaction, that its instance is not revoked: a machine that was paused and comes
-//! back changes nothing. A row that says that a revoked instance has a message is written as pending.
+//! An instance comes with its store: nobody writes before. Every write carries a check, in its own transaction, that
+//! its instance is not revoked: a machine that was paused and comes back changes nothing. A row that says that a
+//! revoked instance, or one that was never there, has a message is written as pending.
 
 use async_trait::async_trait;
 
@@ -16,8 +17,13 @@ use crate::Error;
 /// The right to write. A store of one process has one instance, which nobody revokes.
 #[async_trait]
 pub trait Instances: Send + Sync + 'static {
-    /// Takes the right of an instance away, for good. When it returns, nothing of it is being written any more, and nothing
-    /// will be. Twice is harmless, and so is a number that never was.
+    /// Takes the right of an instance away, for good. When it returns, nothing of it is being written any more, and
+    /// nothing will be; and nothing that says that it has a message. Twice is harmless, and so is a number that never
+    /// was.
+    ///
+    /// # Errors
+    /// A transient one if somebody holds it up, after some seconds: the right is gone, but what was on its way may come
+    /// yet. To be repeated before anything is released. [`Error::Revoked`] if this instance has no right itself.
     async fn revoke(&self, instance: u64) -> Result<(), Error>;
 
     /// This instance ends in order: it is forgotten once it holds nothing.

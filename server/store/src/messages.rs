@@ -94,8 +94,9 @@ pub struct Row<'a> {
     pub state: RowState,
     /// Whether it stays when it is delivered.
     pub archived: bool,
-    /// The instances that have it, while it is in flight: see [`crate::Instances`]. If none of them has a right to it any
-    /// more, the row is pending.
+    /// The instances that have it, while it is in flight: see [`crate::Instances`]. One that has no right to it any more
+    /// counts as one that has returned it: then, and if there are none, the row is pending. A store of one process does
+    /// not ask.
     pub holders: &'a [u64],
     /// Of one that the account sent, what it was in its sender's stream, if that can be resumed.
     pub origin: Option<Origin>,
@@ -189,12 +190,15 @@ pub trait Messages: Send + Sync + 'static {
     /// them. At most `limit`, and no more when there are `bytes` of them.
     async fn claim(&self, account: &str, limit: u32, bytes: usize) -> Result<Vec<PendingRow>, Error>;
 
+    /// Takes these of the messages that wait for the account, the oldest first, as far as they do.
+    async fn claim_these(&self, account: &str, ids: &[MessageId]) -> Result<Vec<PendingRow>, Error>;
+
     /// An instance is no more: what it had in flight waits. Up to `limit` messages; the accounts that they are for, each
     /// once. To be called until there are none.
     async fn release(&self, holder: u64, limit: u32) -> Result<Vec<String>, Error>;
 
-    /// The same for the messages of one account, all of them; how many.
-    async fn release_account(&self, account: &str, holder: u64) -> Result<u64, Error>;
+    /// The same for the messages of one account, all of them; which.
+    async fn release_account(&self, account: &str, holder: u64) -> Result<Vec<MessageId>, Error>;
 
     /// Which stanzas of a stream are in the account's archived rows, as sent by it: their counts, and the stanzas in portable
     /// form, of those behind `since`.

@@ -6,12 +6,12 @@
 //!   everything else ─► other     the others    ─┘    transaction the check that its instance may (instances.rs)
 //! ```
 //!
-//! Nothing is remembered here, since others change it as well. Whatever the server does, a call ends: statements, transactions
-//! without statements, waits for locks and for connections have their time, on both sides; then the call
+//! Nothing is remembered here, since others change it as well. Whatever the server does, a call ends: statements,
+//! transactions without statements, waits for locks and for connections have their time, on both sides; then the call
 //! fails with an error that says that a retry is sensible. What failed on a connection ends the connection.
 //!
-//! Connections are sessions: settings, prepared statements and names by which others end them. PgBouncer in transaction mode
-//! keeps none of the three; in session mode it works.
+//! Connections are sessions: settings, prepared statements and names by which others end them. PgBouncer in transaction
+//! mode keeps none of the three; in session mode it works.
 
 mod accounts;
 mod claimed;
@@ -63,8 +63,8 @@ impl PgStore {
     /// Connects, sees to the schema, and takes the right to write. No connection is kept that is not used.
     ///
     /// # Errors
-    /// [`Error::NewerSchema`] if a newer release took away what this one needs; [`Error::Revoked`] if the instance was revoked;
-    /// [`Error::Config`] and [`Error::File`] for settings that make no sense.
+    /// [`Error::NewerSchema`] if a newer release took away what this one needs; [`Error::Revoked`] if the instance was
+    /// revoked; [`Error::Config`] and [`Error::File`] for settings that make no sense.
     pub async fn open(config: &PgConfig) -> Result<Self, Error> {
         if let Some(ca) = &config.ca {
             // A missing file would look like a server that is away.
@@ -133,3 +133,6 @@ impl Store for PgStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,15 @@
-//! PostgreSQL keeps the rules of every store, and its own.
+//! PostgreSQL keeps the rules of every store, and its own. Real servers: one that all tests share, in databases of
+//! their own, and one for each test that stops or kills it.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
 
 mod postgres {
-    pub(crate) mod setting;
-}
-
-use starling_store::{Store, suite};
-
-use self::postgres::setting::Setting;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_rules_of_every_store() {
-    let setting = Setting::new().await;
-    let store = setting.open(suite::INSTANCE).await;
-    suite::run(&store).await;
-    store.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_the_rules_of_many_instances() {
-    let setting = Setting::new().await;
-    let numbers = [suite::INSTANCE, 7, u64::MAX];
-    let [a, b, c] = [setting.open(numbers[0]).await, setting.open(numbers[1]).await, setting.open(numbers[2]).await];
-    suite::run_many([(&a, numbers[0]), (&b, numbers[1]), (&c, numbers[2])]).await;
+    mod faults;
+    mod lanes;
+    mod opening;
+    mod proxy;
+    mod revocation;
+    mod setting;
+    mod storm;
+    mod suite;
 }

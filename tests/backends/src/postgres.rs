@@ -29,8 +29,8 @@ use self::process::Running;
 /// What a server is started with. [`Options::default`]: a temporary folder, a port that is free, fast rather than safe.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Where it keeps its data: made if it is not there, used as it is if it is. `None`: a temporary one. If tests run as
-    /// root, the server runs as the user `postgres`, who has to be able to enter the folders above.
+    /// Where it keeps its data: made if it is not there, used as it is if it is. `None`: a temporary one. If tests run
+    /// as root, the server runs as the user `postgres`, who has to be able to enter the folders above.
     pub folder: Option<PathBuf>,
     /// `None`: one that is free.
     pub port: Option<u16>,

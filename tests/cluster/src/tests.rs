@@ -32,7 +32,7 @@ enum Mode {
 }
 
 enum Redis {
-    One(redis::Redis),
+    One(Box<redis::Redis>),
     Many(redis::Cluster),
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
     store.retire().await.unwrap();
     store.close().await;
     let redis = match arguments.redis {
-        Mode::Standalone => Redis::One(redis::Redis::start(redis::Options::default()).await),
+        Mode::Standalone => Redis::One(Box::new(redis::Redis::start(redis::Options::default()).await)),
         Mode::Cluster => Redis::Many(redis::Cluster::start(false).await),
     };
     let (servers, mode) = match &redis {

@@ -392,5 +392,7 @@ impl RawClient {
         self.settled().await;
         let answer = self.ask("<iq type='get' id='nothing' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         assert_eq!(answer.as_raw().attribute("id").as_deref(), Some("nothing"), "{}", self.transcript);
+        // What this client has sent is done with as well.
+        self.settled().await;
     }
 }

@@ -103,7 +103,7 @@ impl Instance {
         stanza.resize(8 + size as usize, b' ');
         let tracking = kept.then(|| Tracking::new(number.into(), true, Arc::default()));
         let kind = Kind::Message(MessageType::Chat);
-        let envelope = Arc::new(Envelope { to: None, from, kind, stanza, tracking });
+        let envelope = Arc::new(Envelope { to: None, from, kind, stanza, copied: false, tracking });
         self.log.sent.entry(to).or_default().push(number);
         if let Some(tracking) = &envelope.tracking {
             tracking.hold_at([to]);
@@ -151,14 +151,27 @@ fn number(stanza: &[u8]) -> u64 {
 }
 
 impl Sink for Log {
-    fn stanza(&mut self, from: InstanceId, sequence: u64, stanza: &Stanza<'_>) -> Option<Report> {
+    fn stanza(
+        &mut self,
+        from: InstanceId,
+        sequence: u64,
+        stanza: &Stanza<'_>,
+        _: &dyn Fn(&str) -> bool,
+    ) -> Option<Report> {
         let number = number(stanza.stanza);
         self.came.entry(from).or_default().push(number);
         let id = stanza.id?;
         let tracking = Tracking::arrived(id, stanza.archived, Arrival { from, sequence });
         let (to, sender) = (None, stanza.from.parse().unwrap());
         let kind = stanza.kind.unwrap();
-        let envelope = Envelope { to, from: sender, kind, stanza: stanza.stanza.to_vec(), tracking: Some(tracking) };
+        let envelope = Envelope {
+            to,
+            from: sender,
+            kind,
+            stanza: stanza.stanza.to_vec(),
+            copied: false,
+            tracking: Some(tracking),
+        };
         let report = Report { sequence, acknowledged: !self.random.chance(30), envelope: Arc::new(envelope) };
         if self.random.chance(20) {
             // Nobody is there.
@@ -205,6 +218,10 @@ impl Sink for Log {
     }
 
     fn taken(&mut self) {}
+
+    fn returned(&mut self) -> u64 {
+        0
+    }
 
     fn ended(&mut self, _: InstanceId) {}
 

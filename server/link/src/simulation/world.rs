@@ -307,7 +307,7 @@ impl World {
             let Some(living) = self.living.values_mut().find(|one| one.mesh.is_gone(dead.id)) else { continue };
             let mut body = Vec::new();
             crate::wire::Head { first: 1, ..Default::default() }.write(&mut body);
-            crate::wire::write_item(&crate::item::Item::Notice(b"boo".as_slice().into()), &mut body);
+            crate::wire::write_item(&crate::item::Item::Notice(b"boo".as_slice().into()), false, &mut body);
             let Instance { mesh, log, .. } = living.at(now);
             mesh.receive(dead.id, &body, now, log).unwrap();
             assert_eq!(log.notices, 0, "seed {}: a zombie was heard", self.seed);

@@ -9,7 +9,14 @@ fn envelope(to: Option<&str>, kept: Option<(u128, bool)>, stanza: &[u8]) -> Arc<
     let from = "romeo@example.net/orchard".parse().unwrap();
     let tracking = kept.map(|(id, archived)| Tracking::new(id, archived, Arc::default()));
     let to = to.map(|to| to.parse().unwrap());
-    Arc::new(Envelope { to, from, kind: Kind::Message(MessageType::Chat), stanza: stanza.to_vec(), tracking })
+    Arc::new(Envelope {
+        to,
+        from,
+        kind: Kind::Message(MessageType::Chat),
+        stanza: stanza.to_vec(),
+        copied: false,
+        tracking,
+    })
 }
 
 fn stanzas() -> Vec<Item> {
@@ -55,7 +62,7 @@ fn what_is_written_by_hand_is_what_the_generated_code_reads() {
     let head = Head { first: 7, confirmed: u64::MAX, window: 1 << 20, missing: 3 };
     let (mut body, items) = (Vec::new(), [stanzas(), others()].concat());
     head.write(&mut body);
-    items.iter().for_each(|item| write_item(item, &mut body));
+    items.iter().for_each(|item| write_item(item, false, &mut body));
     let generated = proto::Body::decode(body.as_slice()).unwrap();
     assert_eq!((generated.first, generated.confirmed, generated.window, generated.missing), (7, u64::MAX, 1 << 20, 3));
     assert_eq!(generated.payloads.len(), items.len());
@@ -84,7 +91,7 @@ fn what_is_read_by_hand_is_what_was_written() {
     for item in [stanzas(), others()].concat() {
         let mut body = Vec::new();
         Head { first: 1, ..Head::default() }.write(&mut body);
-        write_item(&item, &mut body);
+        write_item(&item, false, &mut body);
         let (head, payloads) = read(&body).unwrap();
         assert_eq!((head.first, payloads.len()), (1, 1));
         match (read_payload(payloads[0]).unwrap(), item) {
@@ -167,7 +174,7 @@ fn whatever_comes_is_read_or_refused_and_nothing_else() {
         .concat()
         .iter()
         .filter(|item| item.weight() < 1000)
-        .for_each(|item| write_item(item, &mut whole));
+        .for_each(|item| write_item(item, false, &mut whole));
     let mut refused = 0;
     for _ in 0..20_000 {
         let mut body = whole.clone();

@@ -131,6 +131,8 @@ impl Handler for Recorder {
         self.say(Event::Orphaned(id(envelope), acknowledged));
     }
 
+    fn copied(&self, _: &Envelope) {}
+
     /// Says it back; never answers to `silence`.
     fn request(&self, _: InstanceId, content: Bytes) -> BoxFuture<'static, Option<Bytes>> {
         Box::pin(async move {

@@ -2,17 +2,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use starling_proto::instance::{RosterChanged, notice};
+use futures_util::future::join_all;
+use starling_proto::instance::{RosterChanged, request};
 use starling_registry::{InstanceId, SessionRecord, Sessions};
 use starling_store::rosters::RosterItem;
 use starling_xmpp::jid::BareJid;
 use tracing::{debug, warn};
 
 use super::push;
-use crate::Service;
+use crate::{Service, between::CONFIRM};
 
 /// Up to which version this instance has told its sessions, for accounts with sessions here that asked for their roster.
 #[derive(Debug, Default)]
@@ -69,45 +70,34 @@ impl Service {
         }
     }
 
-    /// Tells every instance that has sessions of the account; the caller has the account's turn.
-    pub(super) async fn tell_each_instance(
-        &self,
-        account: &BareJid,
-        sessions: &Sessions,
-        version: u64,
-        is_pushed: bool,
-    ) {
-        let mut instances: Vec<InstanceId> = sessions.iter().map(|record| record.instance).collect();
-        instances.sort_unstable();
-        instances.dedup();
-        for instance in instances {
-            if self.link().is_here(instance) {
-                self.tell_here(account, version, is_pushed).await;
-            } else {
-                let (account, pushed) = (account.as_str().to_owned(), is_pushed);
-                self.tell(instance, notice::What::RosterChanged(RosterChanged { account, version, pushed }));
-            }
+    /// Tells all other instances that have sessions of the account, and waits until they have told these: what is sent because
+    /// of the change comes behind it.
+    pub(super) async fn tell_others(&self, account: &BareJid, sessions: &Sessions, version: u64, is_pushed: bool) {
+        let mut others: Vec<InstanceId> = sessions.iter().map(|record| record.instance).collect();
+        others.retain(|instance| !self.link().is_here(*instance));
+        others.sort_unstable();
+        others.dedup();
+        let asked = others.into_iter().map(|instance| {
+            let changed = RosterChanged { account: account.to_string(), version, pushed: is_pushed };
+            self.ask(instance, request::What::RosterChanged(changed), CONFIRM)
+        });
+        if join_all(asked).await.iter().any(Option::is_none) {
+            debug!(%account, "Not all instances have said that they told a change of a roster");
         }
     }
 
     /// Another instance has changed a roster.
-    pub(crate) fn roster_changed_elsewhere(self: &Arc<Self>, changed: RosterChanged) {
+    pub(crate) async fn roster_changed_elsewhere(&self, changed: RosterChanged) {
         let Ok(account) = BareJid::new(&changed.account) else { return };
         self.rosters().cache.forget(account.as_str());
         crate::privacy::forget(self, account.as_str());
-        let service = Arc::clone(self);
-        let is_begun = self.later(async move {
-            let _turn = service.rosters().changing(account.as_str()).await;
-            service.tell_here(&account, changed.version, changed.pushed).await;
-        });
-        if !is_begun {
-            debug!(account = changed.account, "A change of a roster is told with the next one: too many wait");
-        }
+        let _turn = self.rosters().changing(account.as_str()).await;
+        self.tell_here(&account, changed.version, changed.pushed).await;
     }
 
     /// Tells the sessions here of everything up to `version` at least that they were not told yet. `is_pushed`: the last
     /// change is one that they are to see.
-    async fn tell_here(&self, account: &BareJid, version: u64, is_pushed: bool) {
+    pub(super) async fn tell_here(&self, account: &BareJid, version: u64, is_pushed: bool) {
         let told = self.rosters().told.lock().get(account).copied();
         let Some(told) = told.filter(|told| *told < version) else { return };
         if told + 1 == version && !is_pushed {

@@ -1,6 +1,7 @@
--- Migrations only add: release N-1 must be able to read and write what release N has migrated, and while it does. What is no
--- longer used is dropped one release later, by a migration that sets schema_needs to the last one that a program must know.
--- A function is replaced by one that takes the same and does the same better, or stays beside a new one of another name.
+-- Migrations only add: release N-1 must be able to read and write what release N has migrated, and while it does. What
+-- is no longer used is dropped one release later, by a migration that sets schema_needs to the last one that a program
+-- must know. A function is replaced by one that takes the same and does the same better, or stays beside a new one of
+-- another name.
 
 -- One row: the last migration that a program must know to go on.
 CREATE TABLE schema_needs (
@@ -34,7 +35,8 @@ CREATE TABLE secret (
     value bytea NOT NULL
 );
 
--- Who may write: one row for each run of each process, by the bits of its number, which is never 0. Who is not here may not.
+-- Who may write: one row for each run of each process, by the bits of its number, which is never 0. Who is not here may
+-- not.
 CREATE TABLE instance (
     id bigint PRIMARY KEY,
     revoked boolean NOT NULL DEFAULT false,
@@ -43,10 +45,10 @@ CREATE TABLE instance (
     revoked_at timestamptz
 );
 
--- Every transaction that writes calls this first, with its own instance and all that it names, each once and rising. The
--- locks last to its end: whoever revokes one of them waits for that, by taking the lock for itself alone. Returns those that
--- may write: read by a statement behind the locks, which sees what was committed before they were given (this needs READ
--- COMMITTED). SR001: `own` may not.
+-- Every transaction that writes calls this first, with its own instance and all that it names, each once and rising.
+-- The locks last to its end: whoever revokes one of them waits for that, by taking the lock for itself alone. Returns
+-- those that may write: read by a statement behind the locks, which sees what was committed before they were given
+-- (this needs READ COMMITTED). SR001: `own` may not.
 CREATE FUNCTION may_write(own bigint, named bigint[]) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     able bigint[];

@@ -1,5 +1,5 @@
--- RFC 6121 section 2.6: the version of each roster. Of changes up to `forgotten` nothing more is known. Whoever changes a roster
--- locks the account's row first.
+-- RFC 6121 section 2.6: the version of each roster. Of changes up to `forgotten` nothing more is known. Whoever changes
+-- a roster locks the account's row first.
 CREATE TABLE roster (
     account bigint PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE,
     version bigint NOT NULL,

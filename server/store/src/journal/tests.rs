@@ -90,7 +90,11 @@ impl Messages for Database {
     async fn release(&self, _: u64, _: u32) -> Result<Vec<String>, Error> {
         unreachable!()
     }
-    async fn release_account(&self, _: &str, _: u64) -> Result<u64, Error> {
+    async fn claim_these(&self, _: &str, _: &[MessageId]) -> Result<Vec<PendingRow>, Error> {
+        unreachable!()
+    }
+
+    async fn release_account(&self, _: &str, _: u64) -> Result<Vec<MessageId>, Error> {
         unreachable!()
     }
     async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {

@@ -14,7 +14,8 @@ use super::{PgStore, instances::bits, lane::answered};
 use crate::{Account, Accounts, Error, PutMode};
 
 /// A row for each verifier; one row without any, where there is an account without any.
-const CREDENTIALS: &str = "SELECT verifier.hash, verifier.salt, verifier.iterations, verifier.stored_key, verifier.server_key \
+const CREDENTIALS: &str = "\
+    SELECT verifier.hash, verifier.salt, verifier.iterations, verifier.stored_key, verifier.server_key \
     FROM account LEFT JOIN verifier ON verifier.account = account.id WHERE account.jid = $1";
 
 /// Addresses are locked in their order, so that no two wait for each other.
@@ -104,7 +105,8 @@ async fn put(connection: &mut PgConnection, accounts: &[&Account], mode: PutMode
 }
 
 impl PgStore {
-    /// Deletes some messages of an account that was removed (`None`: a while ago). `false`: there is nothing more to do.
+    /// Deletes some messages of an account that was removed (`None`: a while ago). `false`: there is nothing more to
+    /// do.
     pub(super) async fn sweep_piece(&self, removed: Option<i64>) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
         let swept = sqlx::query("SELECT account_sweep($1, $2, $3)").bind(bits(self.instance)).bind(removed).bind(SWEPT);

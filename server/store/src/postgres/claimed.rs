@@ -7,8 +7,8 @@ use tracing::warn;
 use super::PgStore;
 use crate::{Change, Messages as _, PendingRow};
 
-/// Dropped before it is taken, it hands its messages back: otherwise they would be in flight as long as this instance lives, and
-/// nobody would have them.
+/// Dropped before it is taken, it hands its messages back: otherwise they would be in flight as long as this instance
+/// lives, and nobody would have them.
 pub(super) struct Claimed {
     store: PgStore,
     account: String,
@@ -39,7 +39,7 @@ impl Drop for Claimed {
             let returned = |row: &PendingRow| Change::Returned { account: &account, id: row.id, holders: &holders };
             let changes: Vec<_> = rows.iter().map(returned).collect();
             if let Err(error) = store.commit(&changes).await {
-                warn!(%error, messages = rows.len(), "Messages that nobody took are in flight until this instance ends");
+                warn!(%error, messages = rows.len(), "Messages that nobody took stay in flight");
             }
         };
         let task = self.store.tasks.track_future(hand_back);

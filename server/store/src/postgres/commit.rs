@@ -18,8 +18,8 @@ use crate::{Change, Error};
 /// Deadlocks and the like: others who were in the way are done, most likely.
 const ATTEMPTS: usize = 4;
 
-/// The server's processes that were asked for a commit and did not answer. Such a one may still be at work when the same group is
-/// tried again, and would write behind what comes after that: it is ended first.
+/// The server's processes that were asked for a commit and did not answer. Such a one may still be at work when the
+/// same group is tried again, and would write behind what comes after that: it is ended first.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered(Mutex<Vec<i32>>);
 
@@ -50,21 +50,23 @@ pub(super) async fn commit(store: &PgStore, changes: &[Change<'_>]) -> Result<()
         return Ok(());
     }
     let mut careful = false;
-    let mut attempts = 1..=ATTEMPTS;
-    loop {
-        let is_last = attempts.next() == Some(ATTEMPTS);
-        let error = match try_commit(store, &rounds, &mut careful).await {
-            Err(Error::Busy(error) | Error::Backend(error)) if !is_last => error,
-            result => return result,
-        };
-        match error.as_database_error().and_then(|error| error.code()).as_deref() {
-            // unique_violation: some of it is there already.
-            Some("23505") => careful = true,
-            // serialization_failure, deadlock_detected
-            Some("40001" | "40P01") => {}
-            _ => return Err(error.into()),
+    for _ in 1..ATTEMPTS {
+        let result = try_commit(store, &rounds, &mut careful).await;
+        if !is_conflict(&result) {
+            return result;
         }
+        // Some of it is there already, or somebody else was at it.
+        careful = true;
     }
+    try_commit(store, &rounds, &mut careful).await
+}
+
+/// Whether others were in the way: then nothing was written, and the connection is as it was.
+fn is_conflict(result: &Result<(), Error>) -> bool {
+    let Err(Error::Busy(error) | Error::Backend(error)) = result else { return false };
+    let code = error.as_database_error().and_then(|error| error.code());
+    // unique_violation, serialization_failure, deadlock_detected
+    matches!(code.as_deref(), Some("23505" | "40001" | "40P01"))
 }
 
 async fn try_commit(store: &PgStore, rounds: &[Round<'_>], careful: &mut bool) -> Result<(), Error> {
@@ -87,7 +89,7 @@ async fn try_commit(store: &PgStore, rounds: &[Round<'_>], careful: &mut bool) -
         asked.process = None;
     }
     drop(asked);
-    if result.is_ok() {
+    if result.is_ok() || is_conflict(&result) {
         lease.settle();
     }
     result

@@ -1,7 +1,7 @@
 //! What a store is opened with, and how its connections are made.
 //!
-//! The password's file and the authorities' are read for each connection: what is changed there counts from the next one on,
-//! and those that are there live on.
+//! The password's file and the authorities' are read for each connection: what is changed there counts from the next
+//! one on, and those that are there live on.
 
 use std::{
     fmt, io,
@@ -44,8 +44,8 @@ pub struct PgConfig {
     pub url: String,
     /// A file with the password, and nothing else but a line's end.
     pub password_file: Option<PathBuf>,
-    /// A file with certificate authorities (PEM): the server's certificate must be of one of them, or of one that all the web trusts,
-    /// and for the host's name. `None`: `sslmode` in the URL decides.
+    /// A file with certificate authorities (PEM): the server's certificate must be of one of them, or of one that all
+    /// the web trusts, and for the host's name. `None`: `sslmode` in the URL decides.
     pub ca: Option<PathBuf>,
     /// Connections at most; 4 if it is less.
     pub connections: u32,
@@ -124,8 +124,12 @@ impl Connector {
         if let Some(path) = &self.password_file {
             options = options.password(&read(path).await?);
         }
-        let mut connection =
-            timeout(CONNECT, PgConnection::connect_with(&options)).await.map_err(|_| Error::NoAnswer)??;
+        let connecting = timeout(CONNECT, PgConnection::connect_with(&options)).await;
+        let mut connection = connecting.map_err(|_| Error::NoAnswer)?.map_err(|error| match error {
+            // Whoever hangs up in the middle says nothing else.
+            sqlx::Error::Protocol(_) => Error::Busy(error),
+            error => error.into(),
+        })?;
         let asked = sqlx::raw_sql("SELECT pg_backend_pid(), pg_is_in_recovery()").fetch_one(&mut connection);
         let row = timeout(ANSWER, asked).await.map_err(|_| Error::NoAnswer)??;
         // Reads would be answered there, from what was.

@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::instances::bits;
 use crate::{Change, MessageId, Origin, Row, RowState};
 
-const COMMIT: &str = "SELECT message_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-                      $18, $19, $20, $21, $22, $23)";
+pub(super) const COMMIT: &str = "\
+    SELECT message_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+    $18, $19, $20, $21, $22, $23)";
 
 /// Ids are stored as they are, the highest byte first.
 pub(super) const fn uuid(id: MessageId) -> Uuid {
@@ -137,6 +138,16 @@ impl<'c> Round<'c> {
 
     /// The statement that applies it. `careful`: rows may be there already.
     pub(super) fn statement(&self, own: u64, careful: bool) -> Query<'_, Postgres, PgArguments> {
+        self.bind(sqlx::query(COMMIT), own, careful)
+    }
+
+    /// Binds what [`COMMIT`] takes.
+    pub(super) fn bind<'q>(
+        &'q self,
+        query: Query<'q, Postgres, PgArguments>,
+        own: u64,
+        careful: bool,
+    ) -> Query<'q, Postgres, PgArguments> {
         // Locks are taken in this order by all, or two groups could wait for each other.
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_unstable_by_key(|(_, row)| (row.account, row.id));
@@ -165,7 +176,7 @@ impl<'c> Round<'c> {
 
         let places = |keys: &mut dyn Iterator<Item = Key>| keys.map(|(place, _)| place).collect::<Vec<i32>>();
         let ids = |keys: &mut dyn Iterator<Item = Key>| keys.map(|(_, id)| uuid(id)).collect::<Vec<Uuid>>();
-        sqlx::query(COMMIT)
+        query
             .bind(bits(own))
             .bind(named)
             .bind(careful)

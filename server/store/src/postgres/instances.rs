@@ -5,9 +5,9 @@
 //!   A, revokes B:         revoked(B), committed ──► lock(B), alone ──► done
 //! ```
 //!
-//! A transaction of B that has its lock before A asks for it is waited for; one that gets it later looks after A's commit, and
-//! is refused. The same lock is taken by those that write of B that it has a message. A backend of B that hangs, its client's
-//! machine paused in the middle, is ended.
+//! A transaction of B that has its lock before A asks for it is waited for; one that gets it later looks after A's
+//! commit, and is refused. The same lock is taken by those that write of B that it has a message. A backend of B that
+//! hangs, its client's machine paused in the middle, is ended.
 
 use async_trait::async_trait;
 use sqlx::Row;
@@ -98,7 +98,8 @@ impl Instances for PgStore {
         answered(transaction.commit()).await?;
         lease.settle();
 
-        // What was in progress when that was committed is waited for. Mostly there is nothing, and nobody has to wait behind us.
+        // What was in progress when that was committed is waited for. Mostly there is nothing, and nobody has to wait
+        // behind us.
         if self.waits_for("SELECT pg_try_advisory_xact_lock($1)", instance).await? {
             return Ok(());
         }

@@ -6,8 +6,8 @@
 //!                                                              └─► dropped: it is closed, and whatever was not committed is undone
 //! ```
 //!
-//! Not the pool of `sqlx`: that one asks the server whether it is there each time that a connection comes back, which costs as
-//! much as a small group of messages, and it reads no password.
+//! Not the pool of `sqlx`: that one asks the server whether it is there each time that a connection comes back, which
+//! costs as much as a small group of messages, and it reads no password.
 
 use std::{
     mem,

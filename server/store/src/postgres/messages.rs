@@ -1,5 +1,5 @@
-//! The table of messages. What a change means is in the functions of the migrations: each call is one way there and back, and a
-//! transaction.
+//! The table of messages. What a change means is in the functions of the migrations: each call is one way there and
+//! back, and a transaction.
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, Row as _, postgres::PgRow};
@@ -10,27 +10,25 @@ use super::{PgStore, claimed::Claimed, commit, group::uuid, instances::bits, is_
 use crate::{Change, Direction, Error, MessageId, Messages, PendingRow, RowState, StoredRow};
 
 // An account is named by a subquery: a join might be carried out from the other side.
-const PENDING: &str = "SELECT count(*) FROM (SELECT FROM message_open AS o \
+pub(super) const PENDING: &str = "SELECT count(*) FROM (SELECT FROM message_open AS o \
     WHERE o.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND o.holder = 0 LIMIT $2) AS waiting";
-const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
+pub(super) const WAITING: &str = "SELECT (SELECT true FROM message_open AS o \
     WHERE o.account = (SELECT a.id FROM account AS a WHERE a.jid = key.jid) AND o.holder = 0 LIMIT 1) IS NOT NULL \
     FROM unnest($1) WITH ORDINALITY AS key (jid, n) ORDER BY key.n";
-const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4)";
-const RELEASE: &str = "SELECT message_release($1, $2, $3)";
-const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
-const SENT: &str = "SELECT m.origin, m.stanza FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) \
-    AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
-const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
-const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
+pub(super) const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_claim($1, $2, $3, $4, $5)";
+pub(super) const RELEASE: &str = "SELECT message_release($1, $2, $3)";
+pub(super) const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
+pub(super) const SENT: &str = "SELECT m.origin, m.stanza FROM message AS m \
+    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
+pub(super) const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
+pub(super) const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
         SELECT CASE bool_or(o.holder = 0) WHEN true THEN 1 WHEN false THEN 2 ELSE 0 END \
         FROM message_open AS o WHERE o.account = m.account AND o.id = m.id) AS state \
     FROM message AS m WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id >= $2 \
     ORDER BY m.id LIMIT $3";
 
-/// All statements of one key, for a test that looks at how they are carried out.
-#[cfg(test)]
-pub(super) const STATEMENTS: [&str; 4] = [PENDING, WAITING, SENT, ROWS];
-
+/// How often a claim is tried while others are always faster.
+const CLAIMS: u32 = 50;
 /// Accounts that were removed a while ago and are forgotten at one time.
 const SWEPT: u32 = 1000;
 
@@ -79,23 +77,48 @@ fn limit(most: u32) -> i32 {
     i32::try_from(most).unwrap_or(i32::MAX)
 }
 
+/// What is claimed.
+enum Most {
+    /// So many of the oldest, and no more when there are so many bytes.
+    Oldest(u32, usize),
+    /// These, as far as they wait.
+    These(Vec<Uuid>),
+}
+
 impl PgStore {
     /// Claims, and commits only when the rows are here: what is not committed waits as before.
-    async fn claim_now(&self, account: &str, most: u32, bytes: usize) -> Result<Vec<PendingRow>, Error> {
+    async fn claim_now(&self, account: &str, most: &Most) -> Result<Vec<PendingRow>, Error> {
         let mut lease = self.other.lease().await?;
         let mut transaction = answered(lease.connection().begin()).await?;
         let claimed = sqlx::query(CLAIM).bind(bits(self.instance)).bind(account);
-        let claimed = claimed.bind(limit(most)).bind(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let claimed = match most {
+            Most::Oldest(most, bytes) => {
+                let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+                claimed.bind(limit(*most)).bind(bytes).bind(None::<Vec<Uuid>>)
+            }
+            Most::These(ids) => claimed.bind(i32::MAX).bind(i64::MAX).bind(Some(ids.clone())),
+        };
         let claimed = answered(claimed.fetch_all(&mut *transaction)).await?;
         let claimed: Vec<_> = claimed.iter().map(pending_row).collect::<Result<_, _>>()?;
         match answered(transaction.commit()).await {
             Ok(()) => lease.settle(),
-            // Nobody knows whether they are claimed. If they are, nobody else hands them out; if not, somebody may, and they are
-            // sent twice; whoever has them settles them either way.
+            // Nobody knows whether they are claimed. If they are, nobody else hands them out; if not, somebody may, and
+            // they are sent twice; whoever has them settles them either way.
             Err(error) if error.is_transient() && !claimed.is_empty() => {}
             Err(error) => return Err(error),
         }
         Ok(claimed)
+    }
+
+    /// Goes on if the caller leaves: what is claimed by then is handed back.
+    async fn claim_most(&self, account: &str, most: Most) -> Result<Vec<PendingRow>, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let (store, account) = (self.clone(), account.to_owned());
+        self.tasks.spawn(async move {
+            let claimed = store.claim_now(&account, &most).await;
+            drop(sender.send(claimed.map(|rows| Claimed::new(store, account, rows))));
+        });
+        Ok(receiver.await.unwrap_or(Err(Error::Backend(sqlx::Error::WorkerCrashed)))?.take())
     }
 
     /// Deletes what accounts have left that were removed a while ago.
@@ -127,18 +150,27 @@ impl Messages for PgStore {
     }
 
     async fn claim(&self, account: &str, limit: u32, bytes: usize) -> Result<Vec<PendingRow>, Error> {
-        // Most who ask have none, and write nothing.
-        if self.pending(account, 1).await? == 0 {
+        if limit == 0 {
             return Ok(Vec::new());
         }
-        // Goes on if the caller leaves: what is claimed by then is handed back.
-        let (sender, receiver) = oneshot::channel();
-        let (store, account) = (self.clone(), account.to_owned());
-        self.tasks.spawn(async move {
-            let claimed = store.claim_now(&account, limit, bytes).await;
-            drop(sender.send(claimed.map(|rows| Claimed::new(store, account, rows))));
-        });
-        receiver.await.unwrap_or(Err(Error::Backend(sqlx::Error::WorkerCrashed))).map(Claimed::take)
+        for _ in 0..CLAIMS {
+            // Most who ask have none, and write nothing.
+            if self.pending(account, 1).await? == 0 {
+                return Ok(Vec::new());
+            }
+            let claimed = self.claim_most(account, Most::Oldest(limit, bytes)).await?;
+            if !claimed.is_empty() {
+                return Ok(claimed);
+            }
+        }
+        Err(Error::NoAnswer)
+    }
+
+    async fn claim_these(&self, account: &str, ids: &[MessageId]) -> Result<Vec<PendingRow>, Error> {
+        if ids.is_empty() || !is_text(account) {
+            return Ok(Vec::new());
+        }
+        self.claim_most(account, Most::These(ids.iter().map(|id| uuid(*id)).collect())).await
     }
 
     async fn waiting(&self, accounts: &[&str]) -> Result<Vec<bool>, Error> {
@@ -158,15 +190,15 @@ impl Messages for PgStore {
         released.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    async fn release_account(&self, account: &str, holder: u64) -> Result<u64, Error> {
+    async fn release_account(&self, account: &str, holder: u64) -> Result<Vec<MessageId>, Error> {
         if !is_text(account) {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut lease = self.other.lease().await?;
         let released = sqlx::query(RELEASE_ACCOUNT).bind(bits(self.instance)).bind(account).bind(bits(holder));
-        let released = answered(released.fetch_one(lease.connection())).await?;
+        let released = answered(released.fetch_all(lease.connection())).await?;
         lease.settle();
-        Ok(u64::try_from(released.try_get::<i64, _>(0)?).unwrap_or_default())
+        released.iter().map(|row| Ok(MessageId(row.try_get::<Uuid, _>(0)?.as_u128()))).collect()
     }
 
     async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {

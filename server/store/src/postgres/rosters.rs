@@ -22,8 +22,8 @@ const SINCE: &str = "SELECT roster.version AS whole, roster.forgotten, changed.*
         SELECT contact, name, groups, subscription, ask, pending_in, approved, listed, version \
         FROM roster_item WHERE roster_item.account = roster.account AND roster_item.version > $2 \
         UNION ALL SELECT contact, NULL, NULL, NULL, NULL, NULL, NULL, NULL, version \
-        FROM roster_removed WHERE roster_removed.account = roster.account AND roster_removed.version > $2) AS changed ON true \
-    WHERE roster.account = (SELECT account.id FROM account WHERE account.jid = $1) ORDER BY changed.version";
+        FROM roster_removed WHERE roster_removed.account = roster.account AND roster_removed.version > $2 \
+    ) AS changed ON true WHERE roster.account = (SELECT account.id FROM account WHERE account.jid = $1) ORDER BY changed.version";
 const ITEM: &str = "SELECT contact, name, groups, subscription, ask, pending_in, approved, listed, version \
     FROM roster_item WHERE account = $1 AND contact = $2";
 const PUT: &str = "WITH whole AS ( \

@@ -22,8 +22,8 @@ fn migrations() -> Migrator {
     migrations
 }
 
-/// Returns when the schema has all that this release knows of. [`Migrate::Wait`] waits for it however long it takes; the
-/// caller may leave at any time.
+/// Returns when the schema has all that this release knows of. [`Migrate::Wait`] waits for it however long it takes;
+/// the caller may leave at any time.
 ///
 /// # Errors
 /// [`Error::NewerSchema`] if a newer release has taken away what this one needs: a migration that does so sets
@@ -34,8 +34,9 @@ pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<(
     match migrate {
         Migrate::Auto => {
             check(&mut connection, &migrations).await?;
-            // One after the other, by a lock of the database; most find that there is nothing to do.
-            migrations.run(&mut connection).await?;
+            // One after the other, by a lock of the database; most find that there is nothing to do. Not `run`, whose
+            // future no task can have.
+            migrations.run_direct(None, &mut connection, false).await?;
         }
         Migrate::Wait => {
             let mut look = FIRST_LOOK;

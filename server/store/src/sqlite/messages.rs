@@ -63,7 +63,9 @@ const WAITING: &str = "SELECT id, peer, archived, stanza FROM message \
                        WHERE account = ? AND state <> 0 AND state = 1 ORDER BY id LIMIT ?";
 const CLAIM: &str = "UPDATE message SET state = 2 WHERE account = ? AND state <> 0 AND state = 1 AND id <= ?";
 const IN_FLIGHT: &str = "SELECT account, id FROM message WHERE state <> 0 AND state = 2 LIMIT ?";
-const RELEASE: &str = "UPDATE message SET state = 1 WHERE account = ? AND state <> 0 AND state = 2";
+const CLAIM_ONE: &str = "UPDATE message SET state = 2 WHERE account = ? AND state <> 0 AND state = 1 AND id = ? \
+    RETURNING id, peer, archived, stanza";
+const RELEASE: &str = "UPDATE message SET state = 1 WHERE account = ? AND state <> 0 AND state = 2 RETURNING id";
 const SENT: &str = "SELECT origin, stanza FROM ( \
     SELECT o.id FROM message_segment AS s \
     CROSS JOIN message_of AS o ON o.segment = s.last AND o.account = ?1 AND o.id > ?2 WHERE s.last > ?2 \
@@ -77,7 +79,7 @@ const SENT: &str = "SELECT origin, stanza FROM ( \
 pub(super) fn statements() -> Vec<&'static str> {
     let Statements { put, give_back, deliver, remove, late } = &*STATEMENTS;
     let by_size = [put, give_back, deliver, remove, late].into_iter().flatten().copied();
-    by_size.chain([PENDING, WAITING, CLAIM, IN_FLIGHT, RELEASE, SENT]).collect()
+    by_size.chain([PENDING, WAITING, CLAIM, CLAIM_ONE, IN_FLIGHT, RELEASE, SENT]).collect()
 }
 
 /// Cuts `all` into pieces of [`SIZES`]: each with the position of its size.
@@ -189,6 +191,11 @@ fn origin_bytes(origin: Origin) -> Vec<u8> {
     [&origin.stream.to_be_bytes()[..], &origin.count.to_be_bytes()].concat()
 }
 
+fn pending_row(row: &SqliteRow) -> Result<PendingRow, Error> {
+    let archived = row.try_get::<i64, _>("archived")? != 0;
+    Ok(PendingRow { id: read_id(row, "id")?, peer: row.try_get("peer")?, archived, stanza: row.try_get("stanza")? })
+}
+
 fn read_sent(row: &SqliteRow) -> Result<(u32, Vec<u8>), Error> {
     let origin: Vec<u8> = row.try_get("origin")?;
     let count = origin.get(16..).and_then(|count| count.try_into().ok()).map(u32::from_be_bytes);
@@ -276,10 +283,9 @@ impl Messages for SqliteStore {
                 while (claimed.is_empty() || size < bytes)
                     && let Some(row) = found.try_next().await?
                 {
-                    let stanza: Vec<u8> = row.try_get("stanza")?;
-                    size += stanza.len();
-                    let archived = row.try_get::<i64, _>("archived")? != 0;
-                    claimed.push(PendingRow { id: read_id(&row, "id")?, peer: row.try_get("peer")?, archived, stanza });
+                    let row = pending_row(&row)?;
+                    size += row.stanza.len();
+                    claimed.push(row);
                 }
             }
             if let Some(last) = claimed.last() {
@@ -293,6 +299,24 @@ impl Messages for SqliteStore {
             connection.close().await.ok();
         }
         result
+    }
+
+    async fn claim_these(&self, account: &str, ids: &[MessageId]) -> Result<Vec<PendingRow>, Error> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        let mut connection = self.write().await?;
+        let result = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            let mut claimed = Vec::new();
+            for id in ids {
+                let found = sqlx::query(CLAIM_ONE).bind(account).bind(id_bytes(id));
+                claimed.extend(found.fetch_optional(&mut *transaction).await?.as_ref().map(pending_row).transpose()?);
+            }
+            transaction.commit().await?;
+            Ok(claimed)
+        }
+        .await;
+        renew(connection, result).await
     }
 
     async fn waiting(&self, accounts: &[&str]) -> Result<Vec<bool>, Error> {
@@ -325,9 +349,11 @@ impl Messages for SqliteStore {
         renew(connection, result).await
     }
 
-    async fn release_account(&self, account: &str, _holder: u64) -> Result<u64, Error> {
-        let released = sqlx::query(RELEASE).bind(account).execute(&mut *self.write().await?).await?;
-        Ok(released.rows_affected())
+    async fn release_account(&self, account: &str, _holder: u64) -> Result<Vec<MessageId>, Error> {
+        let released = sqlx::query(RELEASE).bind(account).fetch_all(&mut *self.write().await?).await?;
+        let mut ids = released.iter().map(|row| read_id(row, "id")).collect::<Result<Vec<_>, _>>()?;
+        ids.sort_unstable();
+        Ok(ids)
     }
 
     async fn sent(&self, account: &str, stream: u128, since: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {

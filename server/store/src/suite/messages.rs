@@ -21,6 +21,7 @@ pub(super) async fn run(store: &dyn Store) {
     only_accounts_have_rows(store).await;
     what_waits_is_counted_up_to_a_bound(store).await;
     who_claims_gets_the_oldest_first(store).await;
+    some_are_claimed_by_their_ids_as_far_as_they_wait(store).await;
     what_was_in_flight_waits_after_a_crash(store).await;
     only_what_is_old_archived_and_delivered_expires(store).await;
     rows_are_paged_in_order_however_they_came(store).await;
@@ -194,6 +195,28 @@ async fn what_a_stream_sent_is_known_by_its_count(store: &dyn Store) {
     assert_eq!(store.sent("nobody@messages", 7, MessageId(0)).await.unwrap(), []);
 }
 
+/// Whoever takes a session over wants what its client does not have, and nothing else.
+async fn some_are_claimed_by_their_ids_as_far_as_they_wait(store: &dyn Store) {
+    let account = "these@messages";
+    fresh(store, account).await;
+    fresh(store, "others@messages").await;
+    for (number, state) in [(1, Pending), (2, InFlight), (3, Pending), (4, Delivered), (5, Pending), (6, Pending)] {
+        put(store, account, number, state, true).await;
+    }
+    put(store, "others@messages", 7, Pending, true).await;
+    let claim = |numbers: &'static [u64]| async move {
+        let ids: Vec<_> = numbers.iter().copied().map(id).collect();
+        let claimed = store.claim_these(account, &ids).await.unwrap();
+        assert!(claimed.iter().all(|row| row.stanza == b"<message/>" && row.archived));
+        claimed.iter().map(|row| row.id.millis() - 1_700_000_000_000).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(&[6, 3, 4, 2, 7, 9, 1]).await, [1, 3, 6]);
+    assert_eq!(claim(&[6, 3, 1]).await, [0; 0], "once");
+    assert_eq!(claim(&[]).await, [0; 0]);
+    let expected = [(1, InFlight), (2, InFlight), (3, InFlight), (4, Delivered), (5, Pending), (6, InFlight)];
+    assert_eq!(states(store, account).await, expected);
+}
+
 /// What the changes must come to, one by one.
 #[derive(Default)]
 struct Model(BTreeMap<(String, u64), (RowState, bool)>);
@@ -257,7 +280,8 @@ async fn a_group_is_as_its_changes_one_by_one(store: &dyn Store) {
 
 async fn only_accounts_have_rows(store: &dyn Store) {
     fresh(store, "somebody@messages").await;
-    let accounts = ["nobody@messages", "somebody@messages", "", "SOMEBODY@messages", "somebody@messages/x"];
+    let accounts =
+        ["nobody@messages", "somebody@messages", "", "SOMEBODY@messages", "somebody@messages/x", "somebody@messages\0"];
     let changes = accounts.map(|account| Change::Put(row(account, 1, Pending, true)));
     commit(store, &changes).await;
     for account in accounts {
@@ -337,8 +361,8 @@ async fn what_was_in_flight_waits_after_a_crash(store: &dyn Store) {
         put(store, "crashed@messages", number, InFlight, false).await;
     }
     assert_eq!(store.waiting(&["crashed@messages", "crash@messages", "no@b"]).await.unwrap(), [false, true, false]);
-    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap(), 5);
-    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap(), 0);
+    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap().len(), 5);
+    assert_eq!(store.release_account("crashed@messages", INSTANCE).await.unwrap(), []);
     assert_eq!(store.waiting(&["crashed@messages", "no@b"]).await.unwrap(), [true, false]);
     assert_eq!(store.claim("crashed@messages", 100, 1000).await.unwrap().len(), 5);
     let mut released = Vec::new();

@@ -64,7 +64,8 @@ impl Drop for Running {
         if let Some(mut told) = self.keeper.stdin.take() {
             told.write_all(b"end\n").ok();
         }
-        // The keeper has taken the server's exit status by then: nobody takes its number for that of a process that lives.
+        // The keeper has taken the server's exit status by then: nobody takes its number for that of a process that
+        // lives.
         self.keeper.wait().ok();
     }
 }
@@ -82,7 +83,7 @@ fn read(said: ChildStdout, mut log: File, ready: &SyncSender<()>, ends: SyncSend
         let Ok(mut line) = line else { break };
         line.push(b'\n');
         log.write_all(&line).ok();
-        if String::from_utf8_lossy(&line).contains("database system is ready to accept connections") {
+        if String::from_utf8_lossy(&line).contains("database system is ready to accept") {
             ready.try_send(()).ok();
         }
     }

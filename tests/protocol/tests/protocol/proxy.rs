@@ -33,7 +33,7 @@ async fn trusting(limit: &str) -> Server {
     verona()
         .set("c2s.proxy_protocol.trusted", r#"["127.0.0.0/8"]"#)
         .set("c2s.limits.connections_per_address", limit)
-        .start()
+        .start_one()
         .await
 }
 

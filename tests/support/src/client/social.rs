@@ -69,6 +69,7 @@ impl RawClient {
         loop {
             let element = self.element().await;
             if element.as_raw().attribute("id").as_deref() == Some("quiet") {
+                self.settled().await;
                 return came;
             }
             came.push(element);

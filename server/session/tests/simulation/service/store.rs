@@ -195,8 +195,12 @@ impl Messages for MemoryStore {
         Ok(released.collect())
     }
 
-    async fn release_account(&self, _: &str, _: u64) -> Result<u64, Error> {
-        Ok(0)
+    async fn claim_these(&self, _: &str, _: &[MessageId]) -> Result<Vec<PendingRow>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn release_account(&self, _: &str, _: u64) -> Result<Vec<MessageId>, Error> {
+        Ok(Vec::new())
     }
 
     async fn sent(&self, _: &str, _: u128, _: MessageId) -> Result<Vec<(u32, Vec<u8>)>, Error> {

@@ -1,6 +1,6 @@
 //! XEP-0160 §2: what is stored, and when it is delivered.
 
-use starling_test_support::{RawClient, RowState, condition};
+use starling_test_support::{RawClient, Row, RowState, condition};
 
 use super::{bodies, chat, fetched, juliet, messages_at_log_in, messages_so_far};
 use crate::{romeo, verona};
@@ -261,8 +261,9 @@ async fn what_was_in_flight_at_a_crash_waits_again() {
     sender.until_acked().await;
     server.kill9();
     server.start_again().await;
-    let states: Vec<_> = server.rows("romeo@localhost").await.iter().map(|row| row.state).collect();
-    assert_eq!(states, [RowState::Pending; 10]);
+    // Others have to find out first that a process has died.
+    let waits = |rows: &[Row]| rows.len() == 10 && rows.iter().all(|row| row.state == RowState::Pending);
+    server.until_rows("romeo@localhost", waits).await;
     let mut recipient = romeo(&server, "orchard").await;
     let came = bodies(&messages_at_log_in(&server, &mut recipient, 0).await);
     assert_eq!(came, (0..10).map(|number| number.to_string()).collect::<Vec<_>>());
