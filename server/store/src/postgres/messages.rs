@@ -19,7 +19,8 @@ pub(super) const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_c
 pub(super) const RELEASE: &str = "SELECT message_release($1, $2, $3)";
 pub(super) const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
 pub(super) const SENT: &str = "SELECT m.origin FROM message AS m \
-    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
+    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived \
+    AND substring(m.origin FROM 1 FOR 16) = $3";
 pub(super) const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
 pub(super) const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
         SELECT CASE bool_or(o.holder = 0) WHEN true THEN 1 WHEN false THEN 2 ELSE 0 END \
