@@ -81,7 +81,7 @@ impl PgStore {
     /// Claims, and commits only when the rows are here: what is not committed waits as before.
     async fn claim_now(&self, account: &str, most: u32, bytes: usize) -> Result<Vec<PendingRow>, Error> {
         let mut lease = self.other.lease().await?;
-        let mut transaction = answered(lease.connection().begin()).await?;
+        let mut transaction = answered(lease.connection()?.begin()).await?;
         let claimed = sqlx::query(CLAIM).bind(bits(self.instance)).bind(account);
         let claimed = claimed.bind(limit(most)).bind(i64::try_from(bytes).unwrap_or(i64::MAX));
         let claimed = answered(claimed.fetch_all(&mut *transaction)).await?;
@@ -118,7 +118,7 @@ impl Messages for PgStore {
             return Ok(0);
         }
         let mut lease = self.other.lease().await?;
-        let row = sqlx::query(PENDING).bind(account).bind(i64::from(at_most)).fetch_one(lease.connection());
+        let row = sqlx::query(PENDING).bind(account).bind(i64::from(at_most)).fetch_one(lease.connection()?);
         let row = answered(row).await?;
         lease.settle();
         Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
@@ -152,7 +152,7 @@ impl Messages for PgStore {
         // One that cannot be asked for is asked for as one that is not there.
         let accounts: Vec<_> = accounts.iter().map(|account| if is_text(account) { account } else { "" }).collect();
         let mut lease = self.other.lease().await?;
-        let found = answered(sqlx::query(WAITING).bind(accounts).fetch_all(lease.connection())).await?;
+        let found = answered(sqlx::query(WAITING).bind(accounts).fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -160,7 +160,7 @@ impl Messages for PgStore {
     async fn release(&self, holder: u64, most: u32) -> Result<Vec<String>, Error> {
         let mut lease = self.other.lease().await?;
         let released = sqlx::query(RELEASE).bind(bits(self.instance)).bind(bits(holder)).bind(limit(most));
-        let released = answered(released.fetch_all(lease.connection())).await?;
+        let released = answered(released.fetch_all(lease.connection()?)).await?;
         lease.settle();
         released.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -171,7 +171,7 @@ impl Messages for PgStore {
         }
         let mut lease = self.other.lease().await?;
         let released = sqlx::query(RELEASE_ACCOUNT).bind(bits(self.instance)).bind(account).bind(bits(holder));
-        let released = answered(released.fetch_one(lease.connection())).await?;
+        let released = answered(released.fetch_one(lease.connection()?)).await?;
         lease.settle();
         Ok(u64::try_from(released.try_get::<i64, _>(0)?).unwrap_or_default())
     }
@@ -183,7 +183,7 @@ impl Messages for PgStore {
         let stream = stream.to_be_bytes().to_vec();
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(SENT).bind(account).bind(uuid(since)).bind(stream);
-        let found = answered(found.fetch_all(lease.connection())).await?;
+        let found = answered(found.fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(read_count).collect()
     }
@@ -192,7 +192,7 @@ impl Messages for PgStore {
         self.sweep().await?;
         let mut lease = self.other.lease().await?;
         let expired = sqlx::query(EXPIRE).bind(bits(self.instance)).bind(uuid(before)).bind(limit(most));
-        let expired = answered(expired.fetch_one(lease.connection())).await?;
+        let expired = answered(expired.fetch_one(lease.connection()?)).await?;
         lease.settle();
         Ok(u64::try_from(expired.try_get::<i64, _>(0)?).unwrap_or_default())
     }
@@ -205,7 +205,7 @@ impl Messages for PgStore {
         let Some(first) = first.filter(|_| is_text(account)) else { return Ok(Vec::new()) };
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(ROWS).bind(account).bind(uuid(MessageId(first))).bind(i64::from(most));
-        let found = answered(found.fetch_all(lease.connection())).await?;
+        let found = answered(found.fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(stored_row).collect()
     }
