@@ -133,6 +133,16 @@ impl Instances for PgStore {
         Ok(())
     }
 
+    async fn others(&self) -> Result<Vec<u64>, Error> {
+        let mut lease = self.other.lease().await?;
+        let statement = "SELECT i.id FROM instance AS i WHERE i.id <> $1 AND (NOT i.revoked OR ( \
+                         SELECT true FROM message_open AS o WHERE o.holder = i.id AND o.holder <> 0 LIMIT 1) IS NOT NULL)";
+        let found = sqlx::query(statement).bind(bits(self.instance)).fetch_all(lease.connection()?);
+        let found = answered(found).await?;
+        lease.settle();
+        found.iter().map(|row| Ok(row.try_get::<i64, _>(0)?.cast_unsigned())).collect()
+    }
+
     async fn is_revoked(&self) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
         let statement = "SELECT true FROM instance WHERE id = $1 AND NOT revoked";

@@ -8,8 +8,8 @@
 //!                       idle again ◄── what was begun is rolled back ◄─┴─► closed
 //! ```
 //!
-//! Not the pool of `sqlx`: that one asks the server whether it is there each time that a connection comes back, which
-//! costs as much as a small group of messages, and it reads no password.
+//! Not the pool of `sqlx`: that one asks the server whether it is there each time that a connection comes back, which is
+//! a way there and back more for each piece of work, and it reads no password.
 
 use std::{
     mem,
