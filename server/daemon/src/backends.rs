@@ -206,7 +206,7 @@ pub(crate) async fn release_all(store: &dyn Store, is_ours_alone: bool) -> Resul
         return Ok(());
     }
     let mut accounts = 0;
-    for holder in [0].into_iter().chain(store.holders().await?) {
+    for holder in [0].into_iter().chain(store.others().await?) {
         store.revoke(holder).await?;
         while let released = store.release(holder, RELEASED_AT_ONCE).await?.len()
             && released > 0

@@ -145,7 +145,7 @@ impl Undertaker {
                 self.asked = now;
                 let mut left = self.service.registry().dead().await?;
                 // Those that a registry that was emptied knows nothing of.
-                left.extend(self.service.store().holders().await?.into_iter().map(InstanceId));
+                left.extend(self.service.store().others().await?.into_iter().map(InstanceId));
                 for instance in left {
                     self.declare(instance).await?;
                 }

@@ -6,9 +6,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the measurement")]
 
-use std::{fmt, fs, sync::OnceLock};
+use std::{cell::RefCell, fmt, fs, sync::OnceLock};
 
 use divan::{Bencher, counter::ItemsCount};
+use sqlx::{Connection, PgConnection};
 use starling_backends::postgres::{Options, Postgres};
 use starling_store::{
     Change, Direction, ItemChange, MessageId, Migrate, PgConfig, PgStore, PutMode, RosterItem, Row, RowState,
@@ -16,6 +17,7 @@ use starling_store::{
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
 
 fn main() {
     divan::main();
@@ -173,6 +175,27 @@ fn commit_to_an_empty_table(bencher: Bencher<'_, '_>, case: Case) {
     let setting = open(case.0);
     let name = format!("{case} to an empty table");
     measure(bencher, &setting, &name, case.1, |done| setting.commit(done, case.1));
+}
+
+/// The least that can be done.
+#[divan::bench(args = [1, 20, 200, 256], sample_count = 300, sample_size = 10)]
+fn insert_by_hand(bencher: Bencher<'_, '_>, group: u64) {
+    let setting = open(Kind::Postgres);
+    let url = setting.server.as_ref().unwrap().url("starling:secret", "starling");
+    let connection = RefCell::new(setting.runtime.block_on(PgConnection::connect(&url)).unwrap());
+    let statement = "INSERT INTO message (account, id, peer, direction, archived, stanza) \
+                     SELECT account.id, row.id, row.peer, row.direction, true, row.stanza \
+                     FROM unnest($1, $2, $3, $4, $5) AS row (jid, id, peer, direction, stanza) JOIN account USING (jid)";
+    measure(bencher, &setting, &format!("by hand, {group} to an empty table"), group, |done| {
+        let numbers = done..done + group;
+        let insert = sqlx::query(statement)
+            .bind(numbers.clone().map(|number| setting.account(number)).collect::<Vec<_>>())
+            .bind(numbers.clone().map(|number| Uuid::from_u128(MessageId::new(number, 0, 1).0)).collect::<Vec<_>>())
+            .bind(numbers.clone().map(|_| "romeo@example.net/orchard").collect::<Vec<_>>())
+            .bind(numbers.clone().map(|_| 1_i16).collect::<Vec<_>>())
+            .bind(numbers.map(|_| &STANZA[..]).collect::<Vec<_>>());
+        setting.runtime.block_on(insert.execute(&mut *connection.borrow_mut())).unwrap();
+    });
 }
 
 #[divan::bench(args = cases(&[1, 20, 200, 256]), sample_count = 300, sample_size = 10)]

@@ -29,8 +29,12 @@ pub trait Instances: Send + Sync + 'static {
     /// This instance ends in order: it is forgotten once it holds nothing.
     async fn retire(&self) -> Result<(), Error>;
 
-    /// Other instances that messages are in flight at, whether they live or not.
-    async fn holders(&self) -> Result<Vec<u64>, Error>;
+    /// The other instances that may write, or that have messages in flight although they may not: those that are dead
+    /// are to be revoked, and what they had to be released. Nobody else knows of them once all processes have died at
+    /// one time, or whoever revoked one died before it released anything. A store of one process has no others.
+    async fn others(&self) -> Result<Vec<u64>, Error> {
+        Ok(Vec::new())
+    }
 
     /// Whether this instance was revoked: asked after a pause, before anything else is done.
     async fn is_revoked(&self) -> Result<bool, Error>;

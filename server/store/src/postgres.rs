@@ -8,7 +8,8 @@
 //!
 //! Nothing is remembered here, since others change it as well. Whatever the server does, a call ends: statements,
 //! transactions without statements, waits for locks and for connections have their time, on both sides; then the call
-//! fails with an error that says that a retry is sensible. What failed on a connection ends the connection.
+//! fails with an error that says that a retry is sensible. A group whose answer did not come is ended before it is
+//! tried again.
 //!
 //! Connections are sessions: settings, prepared statements and names by which others end them. PgBouncer in transaction
 //! mode keeps none of the three; in session mode it works.
@@ -36,7 +37,7 @@ pub use self::config::{Migrate, PgConfig};
 use self::{
     commit::Unanswered,
     config::Connector,
-    lane::{Lane, answered},
+    lane::{Lane, Unsettled, answered},
 };
 use crate::{Error, Store};
 
@@ -73,12 +74,12 @@ impl PgStore {
         let connector = Connector::new(config)?;
         schema::prepare(&connector, config.migrate).await?;
         let connections = usize::try_from(config.connections).unwrap_or(usize::MAX).max(FEWEST);
-        let lane = |size| Arc::new(Lane::new(connector.clone(), instances::begin(config.instance), size));
+        let lane = |size, unsettled| Lane::new(connector.clone(), instances::begin(config.instance), size, unsettled);
         let store = Self {
             instance: config.instance,
-            messages: lane(MESSAGES),
-            log_ins: lane(LOG_INS),
-            other: lane(connections - MESSAGES - LOG_INS),
+            messages: lane(MESSAGES, Unsettled::Closed),
+            log_ins: lane(LOG_INS, Unsettled::Mended),
+            other: lane(connections - MESSAGES - LOG_INS, Unsettled::Mended),
             unanswered: Arc::default(),
             tasks: TaskTracker::new(),
         };

@@ -249,10 +249,6 @@ impl Instances for SqliteStore {
         Ok(())
     }
 
-    async fn holders(&self) -> Result<Vec<u64>, Error> {
-        Ok(Vec::new())
-    }
-
     async fn retire(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -135,6 +135,7 @@ impl Postgres {
 
     /// A role that logs in with a password. One that is there gets the password.
     pub async fn role(&self, name: &str, password: &str) {
+        let password = password.replace('\'', "''");
         let statement = format!(
             "DO $$ BEGIN CREATE ROLE {name} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$; \
              ALTER ROLE {name} PASSWORD '{password}'"

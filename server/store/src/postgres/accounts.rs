@@ -110,7 +110,7 @@ impl PgStore {
     pub(super) async fn sweep_piece(&self, removed: Option<i64>) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
         let swept = sqlx::query("SELECT account_sweep($1, $2, $3)").bind(bits(self.instance)).bind(removed).bind(SWEPT);
-        let swept = answered(swept.fetch_one(lease.connection())).await?;
+        let swept = answered(swept.fetch_one(lease.connection()?)).await?;
         lease.settle();
         Ok(swept.try_get(0)?)
     }
@@ -120,7 +120,7 @@ impl PgStore {
 impl Accounts for PgStore {
     async fn credentials(&self, account: &BareJid) -> Result<Option<Credentials>, Error> {
         let mut lease = self.log_ins.lease().await?;
-        let found = answered(sqlx::query(CREDENTIALS).bind(account.as_str()).fetch_all(lease.connection())).await?;
+        let found = answered(sqlx::query(CREDENTIALS).bind(account.as_str()).fetch_all(lease.connection()?)).await?;
         lease.settle();
         read(&found)
     }
@@ -177,7 +177,7 @@ impl Accounts for PgStore {
         let mut lease = self.other.lease().await?;
         let statement = "SELECT jid FROM account WHERE jid > $1 ORDER BY jid LIMIT $2";
         let listed = sqlx::query(statement).bind(after.map_or("", |jid| jid.as_str())).bind(i64::from(limit));
-        let listed = answered(listed.fetch_all(lease.connection())).await?;
+        let listed = answered(listed.fetch_all(lease.connection()?)).await?;
         lease.settle();
         let address = |row: &PgRow| {
             let text = row.try_get::<String, _>(0)?;
@@ -189,14 +189,14 @@ impl Accounts for PgStore {
     async fn exists(&self, account: &BareJid) -> Result<bool, Error> {
         let mut lease = self.log_ins.lease().await?;
         let found = sqlx::query("SELECT true FROM account WHERE jid = $1").bind(account.as_str());
-        let found = answered(found.fetch_optional(lease.connection())).await?;
+        let found = answered(found.fetch_optional(lease.connection()?)).await?;
         lease.settle();
         Ok(found.is_some())
     }
 
     async fn count(&self) -> Result<u64, Error> {
         let mut lease = self.other.lease().await?;
-        let row = answered(sqlx::query("SELECT count(*) FROM account").fetch_one(lease.connection())).await?;
+        let row = answered(sqlx::query("SELECT count(*) FROM account").fetch_one(lease.connection()?)).await?;
         lease.settle();
         let count = row.try_get::<i64, _>(0)?;
         u64::try_from(count).map_err(|_| Error::Corrupt(format!("{count} accounts")))

@@ -74,11 +74,11 @@ async fn try_commit(store: &PgStore, rounds: &[Round<'_>], careful: &mut bool) -
     if end_unanswered(store, &mut lease).await? {
         *careful = true;
     }
-    let mut asked = Asked { unanswered: &store.unanswered, process: Some(lease.process()) };
+    let mut asked = Asked { unanswered: &store.unanswered, process: lease.process() };
     let result = match rounds {
         [round] => {
             let statement = round.statement(store.instance, *careful);
-            answered(statement.execute(lease.connection())).await.map(drop)
+            answered(statement.execute(lease.connection()?)).await.map(drop)
         }
         _ => commit_rounds(store, rounds, *careful, &mut lease).await,
     };
@@ -95,13 +95,8 @@ async fn try_commit(store: &PgStore, rounds: &[Round<'_>], careful: &mut bool) -
     result
 }
 
-async fn commit_rounds(
-    store: &PgStore,
-    rounds: &[Round<'_>],
-    careful: bool,
-    lease: &mut Lease<'_>,
-) -> Result<(), Error> {
-    let mut transaction = answered(lease.connection().begin()).await?;
+async fn commit_rounds(store: &PgStore, rounds: &[Round<'_>], careful: bool, lease: &mut Lease) -> Result<(), Error> {
+    let mut transaction = answered(lease.connection()?.begin()).await?;
     for round in rounds {
         answered(round.statement(store.instance, careful).execute(&mut *transaction)).await?;
     }
@@ -109,7 +104,7 @@ async fn commit_rounds(
 }
 
 /// Ends the processes that did not answer. Whether there were any.
-async fn end_unanswered(store: &PgStore, lease: &mut Lease<'_>) -> Result<bool, Error> {
+async fn end_unanswered(store: &PgStore, lease: &mut Lease) -> Result<bool, Error> {
     let processes = mem::take(&mut *store.unanswered.lock());
     if processes.is_empty() {
         return Ok(false);
@@ -121,7 +116,7 @@ async fn end_unanswered(store: &PgStore, lease: &mut Lease<'_>) -> Result<bool, 
         .bind(processes.as_slice())
         .bind(application_name(store.instance))
         .bind(i64::try_from(ANSWER.as_millis()).unwrap_or(i64::MAX));
-    let ended = answered(ended.fetch_all(lease.connection()))
+    let ended = answered(ended.fetch_all(lease.connection()?))
         .await
         .and_then(|rows| rows.iter().try_fold(true, |all, row| Ok(all & row.try_get::<bool, _>(0)?)));
     match ended {

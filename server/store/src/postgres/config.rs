@@ -21,7 +21,7 @@ use crate::Error;
 /// A statement is ended by the server after this; so is a transaction in which nothing happens.
 pub(super) const STATEMENT: Duration = Duration::from_secs(10);
 /// For a lock that somebody else holds.
-const LOCK: Duration = Duration::from_secs(5);
+pub(super) const LOCK: Duration = Duration::from_secs(5);
 /// To be connected: name, TCP, TLS and password.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For the smallest of answers.

@@ -23,14 +23,14 @@ impl Documents for PgStore {
     async fn document(&self, account: &BareJid, kind: &str, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(GET).bind(account.as_str()).bind(kind).bind(key);
-        let found = answered(found.fetch_optional(lease.connection())).await?;
+        let found = answered(found.fetch_optional(lease.connection()?)).await?;
         lease.settle();
         Ok(found.map(|row| row.try_get(0)).transpose()?)
     }
 
     async fn documents(&self, account: &BareJid, kind: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
         let mut lease = self.other.lease().await?;
-        let found = sqlx::query(LIST).bind(account.as_str()).bind(kind).fetch_all(lease.connection());
+        let found = sqlx::query(LIST).bind(account.as_str()).bind(kind).fetch_all(lease.connection()?);
         let found = answered(found).await?;
         lease.settle();
         found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()

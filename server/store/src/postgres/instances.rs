@@ -9,6 +9,8 @@
 //! commit, and is refused. The same lock is taken by those that write of B that it has a message. A backend of B that
 //! hangs, its client's machine paused in the middle, is ended.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::Row;
 use tracing::warn;
@@ -38,10 +40,10 @@ pub(super) fn begin(instance: u64) -> String {
 ///
 /// # Errors
 /// [`Error::Revoked`]: it was taken away already.
-pub(super) async fn register(lane: &Lane, instance: u64) -> Result<(), Error> {
+pub(super) async fn register(lane: &Arc<Lane>, instance: u64) -> Result<(), Error> {
     let mut lease = lane.lease().await?;
     let statement = "INSERT INTO instance (id) VALUES ($1) ON CONFLICT DO NOTHING";
-    answered(sqlx::query(statement).bind(bits(instance)).execute(lease.connection())).await?;
+    answered(sqlx::query(statement).bind(bits(instance)).execute(lease.connection()?)).await?;
     let mut transaction = lease.begin().await?;
     // Who is not there has no right either.
     let statement = "DELETE FROM instance AS i WHERE i.revoked AND i.revoked_at < now() - interval '7 days' \
@@ -56,7 +58,7 @@ impl PgStore {
     /// Whether nothing of the instance is in progress any more.
     async fn waits_for(&self, lock: &'static str, instance: u64) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
-        let mut transaction = answered(sqlx::Connection::begin(lease.connection())).await?;
+        let mut transaction = answered(sqlx::Connection::begin(lease.connection()?)).await?;
         answered(sqlx::raw_sql("SET LOCAL lock_timeout = '1s'").execute(&mut *transaction)).await?;
         match answered(sqlx::query(lock).bind(bits(instance)).fetch_one(&mut *transaction)).await {
             Ok(row) => {
@@ -76,7 +78,7 @@ impl PgStore {
         let statement = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                          WHERE application_name = $1 AND datname = current_database() AND usename = current_user";
         let ended = sqlx::query(statement).bind(application_name(instance));
-        let ended: i64 = answered(ended.fetch_one(lease.connection())).await?.try_get(0)?;
+        let ended: i64 = answered(ended.fetch_one(lease.connection()?)).await?.try_get(0)?;
         lease.settle();
         warn!(instance = %format_args!("{instance:016x}"), connections = ended, "Connections of a revoked instance ended");
         Ok(())
@@ -117,20 +119,10 @@ impl Instances for PgStore {
         Err(Error::NoAnswer)
     }
 
-    async fn holders(&self) -> Result<Vec<u64>, Error> {
-        let mut lease = self.other.lease().await?;
-        let statement = "SELECT i.id FROM instance AS i WHERE i.id <> $1 \
-                         AND EXISTS (SELECT FROM message_open AS o WHERE o.holder = i.id AND o.holder <> 0)";
-        let found = sqlx::query(statement).bind(bits(self.instance));
-        let found = answered(found.fetch_all(lease.connection())).await?;
-        lease.settle();
-        found.iter().map(|row| Ok(row.try_get::<i64, _>(0)?.cast_unsigned())).collect()
-    }
-
     async fn retire(&self) -> Result<(), Error> {
         let own = bits(self.instance);
         let mut lease = self.other.lease().await?;
-        let mut transaction = answered(sqlx::Connection::begin(lease.connection())).await?;
+        let mut transaction = answered(sqlx::Connection::begin(lease.connection()?)).await?;
         // What names us is waited for; what comes later does not find us.
         answered(sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(own).execute(&mut *transaction)).await?;
         let statement = "DELETE FROM instance WHERE id = $1 AND NOT revoked \
@@ -141,10 +133,20 @@ impl Instances for PgStore {
         Ok(())
     }
 
+    async fn others(&self) -> Result<Vec<u64>, Error> {
+        let mut lease = self.other.lease().await?;
+        let statement = "SELECT i.id FROM instance AS i WHERE i.id <> $1 AND (NOT i.revoked OR ( \
+                         SELECT true FROM message_open AS o WHERE o.holder = i.id AND o.holder <> 0 LIMIT 1) IS NOT NULL)";
+        let found = sqlx::query(statement).bind(bits(self.instance)).fetch_all(lease.connection()?);
+        let found = answered(found).await?;
+        lease.settle();
+        found.iter().map(|row| Ok(row.try_get::<i64, _>(0)?.cast_unsigned())).collect()
+    }
+
     async fn is_revoked(&self) -> Result<bool, Error> {
         let mut lease = self.other.lease().await?;
         let statement = "SELECT true FROM instance WHERE id = $1 AND NOT revoked";
-        let found = sqlx::query(statement).bind(bits(self.instance)).fetch_optional(lease.connection());
+        let found = sqlx::query(statement).bind(bits(self.instance)).fetch_optional(lease.connection()?);
         let found = answered(found).await?;
         lease.settle();
         Ok(found.is_none())

@@ -19,7 +19,8 @@ pub(super) const CLAIM: &str = "SELECT id, peer, archived, stanza FROM message_c
 pub(super) const RELEASE: &str = "SELECT message_release($1, $2, $3)";
 pub(super) const RELEASE_ACCOUNT: &str = "SELECT message_release_account($1, $2, $3)";
 pub(super) const SENT: &str = "SELECT m.origin, m.stanza FROM message AS m \
-    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived AND substring(m.origin FROM 1 FOR 16) = $3";
+    WHERE m.account = (SELECT a.id FROM account AS a WHERE a.jid = $1) AND m.id > $2 AND m.archived \
+    AND substring(m.origin FROM 1 FOR 16) = $3";
 pub(super) const EXPIRE: &str = "SELECT message_expire($1, $2, $3)";
 pub(super) const ROWS: &str = "SELECT m.id, m.peer, m.direction, m.archived, m.stanza, ( \
         SELECT CASE bool_or(o.holder = 0) WHEN true THEN 1 WHEN false THEN 2 ELSE 0 END \
@@ -89,7 +90,7 @@ impl PgStore {
     /// Claims, and commits only when the rows are here: what is not committed waits as before.
     async fn claim_now(&self, account: &str, most: &Most) -> Result<Vec<PendingRow>, Error> {
         let mut lease = self.other.lease().await?;
-        let mut transaction = answered(lease.connection().begin()).await?;
+        let mut transaction = answered(lease.connection()?.begin()).await?;
         let claimed = sqlx::query(CLAIM).bind(bits(self.instance)).bind(account);
         let claimed = match most {
             Most::Oldest(most, bytes) => {
@@ -143,7 +144,7 @@ impl Messages for PgStore {
             return Ok(0);
         }
         let mut lease = self.other.lease().await?;
-        let row = sqlx::query(PENDING).bind(account).bind(i64::from(at_most)).fetch_one(lease.connection());
+        let row = sqlx::query(PENDING).bind(account).bind(i64::from(at_most)).fetch_one(lease.connection()?);
         let row = answered(row).await?;
         lease.settle();
         Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
@@ -177,7 +178,7 @@ impl Messages for PgStore {
         // One that cannot be asked for is asked for as one that is not there.
         let accounts: Vec<_> = accounts.iter().map(|account| if is_text(account) { account } else { "" }).collect();
         let mut lease = self.other.lease().await?;
-        let found = answered(sqlx::query(WAITING).bind(accounts).fetch_all(lease.connection())).await?;
+        let found = answered(sqlx::query(WAITING).bind(accounts).fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -185,7 +186,7 @@ impl Messages for PgStore {
     async fn release(&self, holder: u64, most: u32) -> Result<Vec<String>, Error> {
         let mut lease = self.other.lease().await?;
         let released = sqlx::query(RELEASE).bind(bits(self.instance)).bind(bits(holder)).bind(limit(most));
-        let released = answered(released.fetch_all(lease.connection())).await?;
+        let released = answered(released.fetch_all(lease.connection()?)).await?;
         lease.settle();
         released.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
@@ -196,7 +197,7 @@ impl Messages for PgStore {
         }
         let mut lease = self.other.lease().await?;
         let released = sqlx::query(RELEASE_ACCOUNT).bind(bits(self.instance)).bind(account).bind(bits(holder));
-        let released = answered(released.fetch_all(lease.connection())).await?;
+        let released = answered(released.fetch_all(lease.connection()?)).await?;
         lease.settle();
         released.iter().map(|row| Ok(MessageId(row.try_get::<Uuid, _>(0)?.as_u128()))).collect()
     }
@@ -208,7 +209,7 @@ impl Messages for PgStore {
         let stream = stream.to_be_bytes().to_vec();
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(SENT).bind(account).bind(uuid(since)).bind(stream);
-        let found = answered(found.fetch_all(lease.connection())).await?;
+        let found = answered(found.fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(read_sent).collect()
     }
@@ -217,7 +218,7 @@ impl Messages for PgStore {
         self.sweep().await?;
         let mut lease = self.other.lease().await?;
         let expired = sqlx::query(EXPIRE).bind(bits(self.instance)).bind(uuid(before)).bind(limit(most));
-        let expired = answered(expired.fetch_one(lease.connection())).await?;
+        let expired = answered(expired.fetch_one(lease.connection()?)).await?;
         lease.settle();
         Ok(u64::try_from(expired.try_get::<i64, _>(0)?).unwrap_or_default())
     }
@@ -230,7 +231,7 @@ impl Messages for PgStore {
         let Some(first) = first.filter(|_| is_text(account)) else { return Ok(Vec::new()) };
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(ROWS).bind(account).bind(uuid(MessageId(first))).bind(i64::from(most));
-        let found = answered(found.fetch_all(lease.connection())).await?;
+        let found = answered(found.fetch_all(lease.connection()?)).await?;
         lease.settle();
         found.iter().map(stored_row).collect()
     }

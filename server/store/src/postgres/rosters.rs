@@ -148,7 +148,7 @@ async fn change(
 impl Rosters for PgStore {
     async fn roster(&self, account: &BareJid) -> Result<Roster, Error> {
         let mut lease = self.other.lease().await?;
-        let found = answered(sqlx::query(ROSTER).bind(account.as_str()).fetch_all(lease.connection())).await?;
+        let found = answered(sqlx::query(ROSTER).bind(account.as_str()).fetch_all(lease.connection()?)).await?;
         lease.settle();
         let Some(first) = found.first() else { return Ok(Roster::default()) };
         let whole = version(first, "whole")?;
@@ -161,7 +161,7 @@ impl Rosters for PgStore {
     async fn roster_since(&self, account: &BareJid, since: u64) -> Result<Option<Changes>, Error> {
         let mut lease = self.other.lease().await?;
         let found = sqlx::query(SINCE).bind(account.as_str()).bind(i64::try_from(since).unwrap_or(i64::MAX));
-        let found = answered(found.fetch_all(lease.connection())).await?;
+        let found = answered(found.fetch_all(lease.connection()?)).await?;
         lease.settle();
         let (whole, forgotten) = match found.first() {
             Some(row) => (version(row, "whole")?, version(row, "forgotten")?),

@@ -14,8 +14,7 @@ use crate::{Accounts as _, Change, Direction, MessageId, PutMode, Row, RowState,
 
 async fn open() -> (Server, PgConfig) {
     let server = Server::start(Options::default()).await;
-    server.role("starling", "").await;
-    server.sql("postgres", "ALTER ROLE starling PASSWORD 'secret'").await;
+    server.role("starling", "secret").await;
     server.database("starling", "starling", "template1").await;
     let config = PgConfig {
         url: server.url("starling", "starling").replace("starling@", "starling:secret@"),

@@ -62,6 +62,10 @@ async fn release_all(store: &dyn Store, holder: u64) -> BTreeSet<String> {
     released
 }
 
+async fn others(store: &dyn Store) -> BTreeSet<u64> {
+    store.others().await.unwrap().into_iter().collect()
+}
+
 fn item(contact: &str) -> RosterItem {
     RosterItem {
         contact: bare(contact),
@@ -376,6 +380,8 @@ async fn who_is_revoked_writes_nothing_and_what_it_had_waits([(a, at_a), (b, at_
     a.revoke(at_c).await.unwrap();
     b.revoke(at_c).await.unwrap();
     assert!(c.is_revoked().await.unwrap());
+    assert_eq!(others(a).await, BTreeSet::from([at_b, at_c]), "it has messages in flight");
+    assert_eq!(others(b).await, BTreeSet::from([at_a, at_c]));
     assert!(!a.is_revoked().await.unwrap() && !b.is_revoked().await.unwrap());
 
     let revoked = |result: Result<(), Error>, what: &str| {
@@ -403,6 +409,7 @@ async fn who_is_revoked_writes_nothing_and_what_it_had_waits([(a, at_a), (b, at_
     assert_eq!(states(a, account).await, as_before);
     assert!(a.roster(&juliet).await.unwrap().items.is_empty());
     assert_eq!(release_all(a, at_c).await, BTreeSet::from([account.to_owned()]));
+    assert_eq!(others(a).await, BTreeSet::from([at_b]));
     assert_eq!(states(b, account).await, [(1, Pending), (2, Pending), (3, Pending), (4, InFlight), (5, Delivered)]);
     // It gets nothing any more; what others have they keep.
     a.commit(&[
@@ -422,6 +429,7 @@ async fn who_is_revoked_writes_nothing_and_what_it_had_waits([(a, at_a), (b, at_
     a.commit(&[Change::Delivered { account, id: id(9) }]).await.unwrap();
     b.retire().await.unwrap();
     assert!(b.is_revoked().await.unwrap());
+    assert_eq!(others(a).await, BTreeSet::new());
     a.commit(&[row(account, 10, InFlight, true, &[at_b])]).await.unwrap();
     assert_eq!(state(a, account, 10).await, Some(Pending));
     a.remove(&juliet).await.unwrap();

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use sqlx::{Connection, Executor};
 use starling_store::{
-    Accounts, Change, Error, MessageId, Messages, PgConfig, PgStore, PutMode, Rosters, RowState, suite,
+    Accounts, Change, Documents, Error, ItemChange, MessageId, Messages, PgConfig, PgStore, PutMode, RosterItem,
+    Rosters, RowState, suite,
 };
 use tokio::time::timeout;
 
@@ -118,6 +119,42 @@ async fn a_group_that_nobody_waits_for_any_more_is_not_written_behind_later_ones
     lock.execute("ROLLBACK").await.unwrap();
     next.await.unwrap().unwrap();
     assert_eq!(states(&store).await, [(2, RowState::Pending)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_leave_in_the_middle_cost_no_connections_and_leave_no_locks() {
+    let setting = Setting::new().await;
+    let store = setting.open_with_juliet(1).await;
+    let (jid, contact) = (juliet().jid, suite::account("romeo@example.net", 1).jid);
+    let keep = |_: Option<&RosterItem>| ItemChange::Keep;
+    let all = async || {
+        store.credentials(&jid).await.unwrap();
+        store.change_item(&jid, &contact, 10, &keep).await.unwrap();
+        store.put_document(&jid, "private", "a", b"1", 100).await.unwrap();
+    };
+    all().await;
+    let connections = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND application_name LIKE 'starling-%'";
+    let before = setting.sql(connections).await;
+    let mut left = 0;
+    for patience in 0..600_u32 {
+        let leave = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all() => {}
+            () = leave => left += 1,
+        }
+    }
+    assert!(left > 10, "{left}");
+    all().await;
+    assert_eq!(setting.sql(connections).await, before, "the same");
+    let locks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' \
+                 AND application_name LIKE 'starling-%'";
+    setting.until(locks, "0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -302,10 +302,6 @@ impl Instances for MemoryStore {
         Ok(())
     }
 
-    async fn holders(&self) -> Result<Vec<u64>, Error> {
-        Ok(Vec::new())
-    }
-
     async fn retire(&self) -> Result<(), Error> {
         Ok(())
     }
