@@ -7,7 +7,7 @@ use crate::Tracking;
 /// One stanza on its way: encoded once where it entered, and written as it is by whoever delivers it.
 #[derive(Debug)]
 pub struct Envelope {
-    /// The address that the stanza's sender wrote; where it goes is the `target` of [`Link::send`](crate::Link::send).
+    /// The address that the stanza's sender wrote; where it goes is said to [`Link::deliver`](crate::Link::deliver).
     pub to: Option<Jid>,
     /// The sender, stamped by the server.
     pub from: Jid,

@@ -14,10 +14,9 @@
 //! processes it is written once into a batch with all that goes the same way. Nothing here waits: a queue at its bound is an
 //! outcome, not a delay, so that one slow client or instance never holds up another.
 //!
-//! What belongs to whom between instances: [`mesh`](self::mesh) says what is sent by which router, [`peer`](self::peer) what
-//! has to be said to one instance, [`window`](self::window) numbers and repeats, [`wire`](self::wire) writes and reads. All
-//! of them are state machines without sockets and clock, and `simulation` runs them by thousands of seeds; `driver` and
-//! `attach` give them sockets.
+//! What belongs to whom between instances: `mesh` says what is sent by which router, `peer` what has to be said to one
+//! instance, `window` numbers and repeats, `wire` writes and reads. All of them are state machines without sockets and
+//! clock, and `simulation` runs them by thousands of seeds; `driver` and `attach` give them sockets.
 
 mod attach;
 mod discover;
