@@ -107,6 +107,10 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             registry.register(Box::new(metrics::CertificateCollector::new(None)?))?;
             starling_session::Metrics::new(&registry)?;
             starling_c2s::register_metrics(&registry)?;
+            starling_store::JournalMetrics::new(&registry)?;
+            starling_registry::RedisRegistry::register_metrics(&registry)?;
+            starling_link::Metrics::new(&registry)?;
+            starling_router::Metrics::new(&registry)?;
             show(&metrics::reference(&registry))
         }
     }

@@ -22,6 +22,9 @@ mod attach;
 mod discover;
 mod driver;
 mod envelope;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod item;
 mod local;
 mod mailbox;

@@ -78,6 +78,14 @@ pub struct RedisRegistry {
 }
 
 impl RedisRegistry {
+    /// Registers what [`RedisRegistry::start`] does, for a reference of all metrics.
+    ///
+    /// # Errors
+    /// If a name is taken there.
+    pub fn register_metrics(metrics: &prometheus::Registry) -> prometheus::Result<()> {
+        Metrics::new(metrics).map(drop)
+    }
+
     /// Begins to connect; whether Redis is there shows later ([`RedisRegistry::ready`]). Its tasks are among `tasks`, and end
     /// with `stop`, or after [`RedisRegistry::close`]. `instance` is this run of this process, and no other ever.
     ///

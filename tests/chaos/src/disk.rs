@@ -24,10 +24,10 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Failure,
     journal::Event,
-    kill9::Run,
     plan::Plan,
     report::Outcome,
-    server::Program,
+    run::Run,
+    server::{Program, Server},
     verdict::{Course, Kind, Verdict, courses},
 };
 pub use ground::{Ground, Namespace};
@@ -85,7 +85,7 @@ pub async fn run(options: Options) -> Result<(Outcome, String), Failure> {
         filling: 1000,
     };
     let seconds = |long: f64, short: f64| Duration::from_secs_f64(if options.is_short { short } else { long });
-    let mut run = Run::start(options.program, ground.folder(), plan.clone(), options.archive).await?;
+    let mut run = Run::alone(options.program, ground.folder(), plan.clone(), options.archive).await?;
     let mut felt = Vec::new();
     run.go_on(seconds(3.0, 2.0)).await?;
 
@@ -139,18 +139,18 @@ pub async fn run(options: Options) -> Result<(Outcome, String), Failure> {
     Ok((outcome, table))
 }
 
-fn begins(run: &Run, what: &'static str) -> Duration {
+fn begins(run: &Run<Server>, what: &'static str) -> Duration {
     run.shared.journal.note(None, Event::FaultBegins(what));
     run.shared.journal.now()
 }
 
-fn ends(run: &Run, name: &'static str, begin: Duration) -> Felt {
+fn ends(run: &Run<Server>, name: &'static str, begin: Duration) -> Felt {
     run.shared.journal.note(None, Event::FaultEnds);
     Felt { name, begin, end: run.shared.journal.now(), killed: false }
 }
 
 /// Until everything sent so far is acknowledged or came back, or it is too late for that, which the verdict finds.
-async fn recover(run: &mut Run) -> Result<(), Failure> {
+async fn recover(run: &mut Run<Server>) -> Result<(), Failure> {
     let before = run.shared.journal.now();
     let end = Instant::now() + RECOVERY + Duration::from_secs(5);
     run.go_on(Duration::from_secs(1)).await?;

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod random;
 pub mod report;
 pub mod rows;
+pub mod run;
 pub mod server;
 mod session;
 pub mod user;

@@ -78,7 +78,7 @@ pub(crate) struct Choice {
     pub(crate) pause: Duration,
 }
 
-/// A network is gone for that long at most before a client notices. Shorter than [`crate::kill9::GRACE`]: what a client says
+/// A network is gone for that long at most before a client notices. Shorter than [`crate::run::GRACE`]: what a client says
 /// meanwhile is not taken for settled.
 const DEAD: Duration = Duration::from_millis(800);
 const HABITS: u64 = 1;

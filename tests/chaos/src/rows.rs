@@ -1,8 +1,6 @@
 //! The rows that a stopped server has left.
 
-use std::path::Path;
-
-use starling_store::{Direction, Messages as _, RowState, SqliteStore, Store as _};
+use starling_store::{Direction, Messages, RowState};
 
 use crate::{
     Failure,
@@ -14,12 +12,11 @@ use crate::{
 /// Rows that are read at one time.
 const PAGE: u32 = 1000;
 
-/// What the recipients' rows say of each message. The server must not run.
+/// What the recipients' rows say of each message. No server may run on them.
 ///
 /// # Errors
 /// If the store cannot be read, or holds what no client sent.
-pub async fn read(database: &Path, users: u32) -> Result<Rows, Failure> {
-    let store = SqliteStore::open(database).await?;
+pub async fn read(store: &impl Messages, users: u32) -> Result<Rows, Failure> {
     let mut rows = Rows::new();
     for user in 0..users {
         let account = format!("user{user}@{DOMAIN}");
@@ -46,7 +43,6 @@ pub async fn read(database: &Path, users: u32) -> Result<Rows, Failure> {
             }
         }
     }
-    store.close().await;
     Ok(rows)
 }
 
@@ -59,7 +55,7 @@ fn message(stanza: &[u8]) -> Option<Message> {
 
 #[cfg(test)]
 mod tests {
-    use starling_store::{Account, Accounts as _, Change, MessageId, PutMode, Row};
+    use starling_store::{Account, Accounts as _, Change, MessageId, PutMode, Row, SqliteStore};
 
     use super::*;
 
@@ -89,9 +85,8 @@ mod tests {
             row(3, "user0@localhost", 2, Direction::Sent, RowState::Delivered),
         ];
         store.commit(&changes).await.unwrap();
-        store.close().await;
         let name = |sequence| Message { from: 0, to: 1, sequence };
-        let rows = read(&database, 2).await.unwrap();
+        let rows = read(&store, 2).await.unwrap();
         assert_eq!(rows, Rows::from([(name(0), Kept::Archived), (name(1), Kept::Waiting)]));
     }
 }

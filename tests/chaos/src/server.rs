@@ -17,7 +17,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Failure, random::Random, wire::DOMAIN};
+use starling_store::{SqliteStore, Store as _};
+
+use crate::{Failure, random::Random, rows, run::Site, verdict::Rows, wire::DOMAIN};
 
 /// For a start, and for an orderly stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,12 +111,6 @@ impl Server {
     #[must_use]
     pub fn log(&self) -> String {
         lock(&self.log.tail).iter().fold(String::new(), |text, line| text + line + "\n")
-    }
-
-    /// Panics that it logged.
-    #[must_use]
-    pub fn panics(&self) -> Vec<String> {
-        lock(&self.log.panics).clone()
     }
 
     /// Its process.
@@ -264,6 +260,41 @@ impl Server {
         let status = status.map_err(|_| format!("the server does not stop:\n{}", self.log()))??;
         // Prosody re-raises nothing and ends with 0; Starling does too.
         if status.success() { Ok(()) } else { Err(format!("the server stopped with {status}:\n{}", self.log()).into()) }
+    }
+}
+
+impl Site for Server {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address()]
+    }
+
+    async fn make_users(&mut self, count: u32) -> Result<(), Failure> {
+        Self::make_users(self, count).await?;
+        self.start().await
+    }
+
+    fn check(&mut self) -> Result<(), Failure> {
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => Err(format!("the server ended by itself: {status}\n{}", self.log()).into()),
+        }
+    }
+
+    async fn end(&mut self, users: u32) -> Result<Option<Rows>, Failure> {
+        self.stop().await?;
+        let Some(database) = self.database() else { return Ok(None) };
+        let store = SqliteStore::open(&database).await?;
+        let rows = rows::read(&store, users).await?;
+        store.close().await;
+        Ok(Some(rows))
+    }
+
+    fn panics(&self) -> Vec<String> {
+        lock(&self.log.panics).clone()
+    }
+
+    fn log(&self) -> String {
+        Self::log(self)
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     journal::{End, Event, HeardBy, Journal, Message},
     plan::{Habits, Leaving, Plan},
+    random::Random,
     session::{Managed, Outgoing},
     wire::{Broken, DOMAIN, SM, Wire, condition},
 };
@@ -43,8 +44,8 @@ pub struct Shared {
     pub plan: Plan,
     /// What all write to.
     pub journal: Journal,
-    /// Where the server is.
-    pub address: SocketAddr,
+    /// Where servers are: a client connects to any of them.
+    pub addresses: Vec<SocketAddr>,
     /// Whether each user's client is connected, with nothing left to be acknowledged on either side.
     pub at_rest: Vec<AtomicBool>,
 }
@@ -66,6 +67,8 @@ pub struct User {
     available: bool,
     /// A connection that is not read any more, until there is another one.
     hung: Option<Wire>,
+    /// Chooses where to connect to.
+    doors: Random,
 }
 
 impl User {
@@ -73,6 +76,7 @@ impl User {
     #[must_use]
     pub fn new(number: u32, shared: Arc<Shared>, phase: watch::Receiver<Phase>) -> Self {
         let habits = shared.plan.habits(number);
+        let doors = Random::of(&[shared.plan.seed, 10, u64::from(number)]);
         Self {
             number,
             shared,
@@ -85,12 +89,13 @@ impl User {
             messages: 0,
             available: false,
             hung: None,
+            doors,
         }
     }
 
     /// Lives until all is finished. Ends by itself: whoever leads sets [`Phase::Finish`] at last.
     pub async fn run(mut self) {
-        let mut random = crate::random::Random::of(&[self.shared.plan.seed, 9, u64::from(self.number)]);
+        let mut random = Random::of(&[self.shared.plan.seed, 9, u64::from(self.number)]);
         if self.shared.plan.is_asleep(self.number) {
             // An error: nobody leads any more, and it ends.
             self.phase.wait_for(|phase| *phase > Phase::Chat).await.map(drop).unwrap_or_default();
@@ -182,7 +187,9 @@ impl User {
     async fn connect(&mut self) -> Result<(Wire, String), Broken> {
         let (number, shared) = (self.number, Arc::clone(&self.shared));
         let (user, password) = (format!("user{number}"), format!("password{number}"));
-        let (mut wire, features) = Wire::log_in(shared.address, &user, &password).await?;
+        let door = self.doors.below(u32::try_from(shared.addresses.len()).unwrap_or(u32::MAX));
+        let address = *shared.addresses.get(door as usize).ok_or_else(|| Broken::Error("no address".to_owned()))?;
+        let (mut wire, features) = Wire::log_in(address, &user, &password).await?;
         let offered = features.as_raw().child("sm", SM).is_some();
         if let Some(managed) = &mut self.managed {
             let (session, h) = (managed.session, managed.received);

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod differential;
+pub mod link;
 pub mod negotiate;
 pub mod path;
 pub mod proxy;
@@ -31,4 +32,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sasl", sasl::run),
     ("proxy", proxy::run),
     ("negotiate", negotiate::run),
+    ("link", link::run),
 ];

@@ -124,6 +124,10 @@ fn the_reference_of_metrics_has_those_of_every_part() {
         "starling_certificates_faulty",
         "starling_sessions",
         "starling_c2s_connections",
+        "starling_journal_queue",
+        "starling_registry_available",
+        "starling_link_routers",
+        "starling_router_dropped_total",
     ] {
         assert!(reference.contains(&format!("| `{metric}` |")), "{metric}: {reference}");
     }
