@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query, types::Uuid};
 use starling_backends::postgres::{Options, Postgres as Server};
 
 use super::{
@@ -80,8 +80,11 @@ async fn everything(connection: &mut PgConnection, first: u64) -> Vec<(&'static 
         let [round] = &rounds(&changes)[..] else { panic!("{what} is one round") };
         all.push((what, pages(connection, round.bind(sqlx::query(explain(COMMIT)), 1, careful)).await));
     }
-    let claim = sqlx::query(explain(CLAIM)).bind(1_i64).bind(account).bind(3_i32).bind(1000_i64);
-    all.push(("claim", pages(connection, claim).await));
+    let claim = || sqlx::query(explain(CLAIM)).bind(1_i64).bind(account);
+    let oldest = claim().bind(3_i32).bind(1000_i64).bind(None::<Vec<Uuid>>);
+    all.push(("claim", pages(connection, oldest).await));
+    let these = claim().bind(i32::MAX).bind(i64::MAX).bind(Some(vec![uuid(id(first)), uuid(id(900))]));
+    all.push(("claim of these", pages(connection, these).await));
     let release = sqlx::query(explain(RELEASE)).bind(1_i64).bind(2_i64).bind(3_i32);
     all.push(("release", pages(connection, release).await));
     let release = sqlx::query(explain(RELEASE_ACCOUNT)).bind(1_i64).bind(account).bind(1_i64);
