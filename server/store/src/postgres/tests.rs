@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use sqlx::{AssertSqlSafe, Executor, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query, types::Uuid};
+use sqlx::{
+    AssertSqlSafe, Executor, PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query, types::Uuid,
+};
 use starling_backends::postgres::{Options, Postgres as Server};
 
 use super::{
