@@ -16,6 +16,7 @@ mod process;
 
 use std::{
     fs,
+    io::Write as _,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -152,15 +153,45 @@ impl Postgres {
     pub async fn sql(&self, database: &str, statements: &str) -> String {
         let mut command = Command::new(files::program("psql"));
         command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database]);
-        command.arg("-h").arg(self.socket()).args(["-p", &self.0.port.to_string(), "-c", statements]);
+        command.arg("-h").arg(self.socket()).args(["-p", &self.0.port.to_string()]);
         let statements = statements.to_owned();
         blocking(move || {
-            let output = command.stdin(Stdio::null()).output().unwrap();
+            // Not as an argument: there may be a password in it, and arguments are for everybody to see.
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut psql = command.spawn().unwrap();
+            psql.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
+            let output = psql.wait_with_output().unwrap();
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
             assert!(output.status.success(), "{statements}: {}", text(&output.stderr));
             text(&output.stdout)
         })
         .await
+    }
+
+    /// Whether it runs: it may have ended by itself.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let mut running = self.running();
+        if running.as_ref().is_some_and(Running::is_over) {
+            *running = None;
+        }
+        running.is_some()
+    }
+
+    /// Stops all of its processes from doing anything, without ending them (SIGSTOP): connections stay, and nothing is
+    /// answered.
+    pub async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    /// They go on (SIGCONT).
+    pub async fn resume(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, signal: &'static str) {
+        let server = self.clone();
+        blocking(move || process::signal(signal, &server.processes())).await;
     }
 
     /// Ends it in order: who is connected is cut, what is committed is written to its files.

@@ -1,7 +1,7 @@
 //! Redis: one server, servers that sentinels watch, or a cluster of them.
 //!
 //! ```text
-//!   Redis::start ──────► redis-server                                  kill9 · stop · start_again · pause · resume · command
+//!   Redis::start ──────► redis-server ── log in its folder             kill9 · stop · start_again · pause · resume · command
 //!   Watched::start ────► primary ◄─ replica, three sentinels           kill_primary · failed_over
 //!   Cluster::start ────► three primaries, with a replica each if asked  fail_over
 //! ```
@@ -11,7 +11,6 @@
 
 mod certificates;
 mod cluster;
-mod ports;
 mod process;
 mod watched;
 
@@ -24,11 +23,12 @@ use std::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use self::{certificates::Certificates, ports::Port, process::Process};
+use self::{certificates::Certificates, process::Process};
 pub use self::{
     cluster::Cluster,
     watched::{SENTINEL_PASSWORD, Watched},
 };
+use crate::Port;
 
 /// The password of the user `default` where [`Options::users`] are given: for whoever administers the server.
 pub const ADMIN_PASSWORD: &str = "the-password-of-the-administrator";
@@ -42,6 +42,8 @@ pub struct Options {
     pub users: Vec<String>,
     /// Where its files are. `None`: in a folder that goes with it.
     pub folder: Option<PathBuf>,
+    /// `None`: one that is free.
+    pub port: Option<u16>,
     /// Whether it writes an append-only file, so that it knows after a restart what it knew before.
     pub append_only: bool,
     /// Further lines of its configuration.
@@ -53,7 +55,9 @@ pub struct Options {
 pub struct Redis {
     process: Option<Process>,
     options: Options,
-    port: Port,
+    port: u16,
+    /// Of a port that was free.
+    _kept: Option<Port>,
     folder: PathBuf,
     certificates: Option<Certificates>,
     _temporary: Option<TempDir>,
@@ -65,8 +69,10 @@ impl Redis {
         let temporary = options.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = options.folder.clone().unwrap_or_else(|| temporary.as_ref().unwrap().path().to_owned());
         let certificates = options.tls.then(|| Certificates::write(&folder));
-        let port = Port::free();
-        let mut server = Self { process: None, options, port, folder, certificates, _temporary: temporary };
+        let kept = options.port.is_none().then(Port::free);
+        let port = options.port.or_else(|| kept.as_ref().map(Port::number)).unwrap();
+        let mut server =
+            Self { process: None, options, port, _kept: kept, folder, certificates, _temporary: temporary };
         server.start_again().await;
         server
     }
@@ -83,7 +89,7 @@ impl Redis {
     fn configuration(&self) -> String {
         // By default, a primary waits five seconds for further replicas before it serves the first.
         let mut lines = String::from("bind 127.0.0.1\ndaemonize no\nrepl-diskless-sync-delay 0\n");
-        let port = self.port.number();
+        let port = self.port;
         match &self.certificates {
             None => writeln!(lines, "port {port}").unwrap(),
             Some(Certificates { certificate, key, ca }) => {
@@ -113,13 +119,13 @@ impl Redis {
     /// Host and port.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port.number())
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Its port.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port.number()
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The file of the authority that signed its certificate.
@@ -129,6 +135,27 @@ impl Redis {
     #[must_use]
     pub fn ca(&self) -> &Path {
         &self.certificates.as_ref().expect("it was started with TLS").ca
+    }
+
+    /// Whether it runs: it may have ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        if self.process.as_mut().is_some_and(Process::is_over) {
+            self.process = None;
+        }
+        self.process.is_some()
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        self.process.as_ref()?.number()
+    }
+
+    /// Lets it have forgotten everything at its next start. It must not run.
+    pub fn forget(&self) {
+        assert!(self.process.is_none(), "it runs");
+        // There is nothing to forget of one that saves nothing.
+        std::fs::remove_dir_all(self.folder.join("appendonlydir")).ok();
     }
 
     /// `kill -9`.
@@ -158,7 +185,7 @@ impl Redis {
 
     /// Lets the administrator carry out a command, and returns what `redis-cli` prints, without the last line's end.
     pub async fn command(&self, arguments: &[&str]) -> String {
-        let mut cli = cli(self.port.number());
+        let mut cli = cli(self.port);
         if let Some(certificates) = &self.certificates {
             cli.arg("--tls").arg("--cacert").arg(&certificates.ca);
         }

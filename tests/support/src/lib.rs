@@ -21,7 +21,7 @@ mod tls;
 pub use authority::{Authority, Identity};
 pub use client::{Counters, Enabled, Failed, Header, RawClient, Received, befriend, body, condition, decode};
 pub use scram::{Binding, Scram};
-pub use server::{Builder, Server};
+pub use server::{Builder, Server, clustered};
 /// A row of an account, and what is in it.
 pub use starling_store::messages::{Direction, MessageId, RowState, StoredRow as Row};
 /// An element inside of one.

@@ -17,6 +17,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::{task::yield_now, time::timeout};
 
+pub use self::quiet::clustered;
 pub(crate) use self::quiet::quiet;
 use self::{
     layout::{Cluster, INSTANCES, Layout},

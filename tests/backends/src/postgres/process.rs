@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     thread,
 };
 
@@ -49,6 +49,11 @@ impl Running {
             panic!("PostgreSQL does not start:\n{}", fs::read_to_string(folder.join("log")).unwrap());
         }
         running
+    }
+
+    /// Whether all of its processes have ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// Waits for the end of all of its processes, which somebody asked for.

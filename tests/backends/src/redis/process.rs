@@ -37,14 +37,18 @@ impl Process {
         open.write_all(configuration.as_bytes()).unwrap();
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", program]).arg(&file).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        // Of a group of its own: what the terminal sends to the test's is not for it.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, said) = watch::channel(0);
         let log = Arc::new(Mutex::new(String::new()));
         let own = Arc::clone(&log);
+        let mut kept = OpenOptions::new().append(true).create(true).open(folder.join("log")).unwrap();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
+                // A disk that is full stops no test.
+                writeln!(kept, "{line}").ok();
                 let mut log = own.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
@@ -53,6 +57,14 @@ impl Process {
             }
         });
         Self { child, log, said }
+    }
+
+    pub(super) fn number(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    pub(super) fn is_over(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it has said this.

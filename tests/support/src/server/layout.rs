@@ -138,7 +138,7 @@ impl Cluster {
         let http: Arc<[_]> = instances.iter().map(|instance| instance.address("http")).collect();
         let clients = ["c2s-starttls", "c2s-direct-tls"].into_iter();
         let clients = clients.flat_map(|role| instances.iter().filter_map(move |instance| instance.listens_on(role)));
-        quiet::register(clients, &http);
+        quiet::clustered(clients, &http);
         for instance in instances {
             let whole = async {
                 loop {

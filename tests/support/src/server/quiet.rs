@@ -23,8 +23,9 @@ type Clusters = Mutex<HashMap<SocketAddr, Arc<[SocketAddr]>>>;
 /// Where clients connect → where all instances of that cluster show what they count.
 static CLUSTERS: LazyLock<Clusters> = LazyLock::new(Clusters::default);
 
-/// Instances of one cluster: where clients connect, and where it is shown what they count.
-pub(super) fn register(clients: impl Iterator<Item = SocketAddr>, http: &Arc<[SocketAddr]>) {
+/// Instances of one cluster: where clients connect, and where it is shown what they count. From then on, whoever connects there
+/// knows when the cluster is quiet.
+pub fn clustered(clients: impl Iterator<Item = SocketAddr>, http: &Arc<[SocketAddr]>) {
     CLUSTERS.lock().unwrap().extend(clients.map(|address| (address, Arc::clone(http))));
 }
 
