@@ -225,6 +225,8 @@ impl Taking<'_> {
     async fn claim(&self, unacknowledged: Vec<Unacknowledged>) -> Vec<Item> {
         let id = |of: &Unacknowledged| Some(MessageId(u128::from_be_bytes(of.id.as_slice().try_into().ok()?)));
         let ids: Vec<_> = unacknowledged.iter().filter_map(id).collect();
+        // What entered here was returned to here, and is on its way into the store.
+        self.service().journal_barrier().await;
         let claimed = match self.service().store().claim_these(self.account.as_str(), &ids).await {
             Ok(claimed) => claimed,
             Err(error) => {

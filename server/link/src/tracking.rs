@@ -37,6 +37,8 @@ const FAILED: u64 = 1 << 19;
 const JOURNALED: u64 = 1 << 20;
 /// Its row says that it is in flight, and is about to be changed: it is pending.
 const RETURNING: u64 = 1 << 21;
+/// Its row names this instance as a holder.
+const NAMED: u64 = 1 << 22;
 /// How many other instances have not said yet whether they took it.
 const UNANSWERED: u64 = 0xff << 24;
 const ONE_UNANSWERED: u64 = 1 << 24;
@@ -268,6 +270,26 @@ impl Tracking {
         holders
     }
 
+    /// Its row, written or about to be, names this instance among those that hold it, or does not any more.
+    pub fn names_own(&self, named: bool) {
+        if named {
+            self.state.fetch_or(NAMED, Ordering::AcqRel);
+        } else {
+            self.state.fetch_and(!NAMED, Ordering::AcqRel);
+        }
+    }
+
+    /// Those that its row may name. Of a message that entered here, that is not `own` if another instance was named instead:
+    /// by then this one may have claimed the message, and hold it anew.
+    #[must_use]
+    pub fn named(&self, own: InstanceId) -> SmallVec<[InstanceId; 2]> {
+        let is_named = match self.source {
+            Source::Entry(_) => self.state.load(Ordering::Acquire) & NAMED > 0,
+            Source::Store | Source::Remote(_) => true,
+        };
+        is_named.then_some(own).into_iter().chain(self.remotes().iter().copied()).collect()
+    }
+
     /// All other instances that it was ever sent to.
     #[must_use]
     pub fn remotes(&self) -> &[InstanceId] {
@@ -450,6 +472,18 @@ mod tests {
         assert_eq!(message.let_go_at(InstanceId(9), true), Settled::Nothing, "it never did");
         assert_eq!(message.let_go_at(REMOTE[1], true), Settled::Delivered);
         assert!(message.is_safe() && message.holders(HERE).is_empty());
+    }
+
+    #[test]
+    fn what_is_returned_is_taken_only_from_those_that_its_row_names() {
+        let message = tracking();
+        message.hold_at([REMOTE[0]]);
+        message.names_own(true);
+        assert_eq!(message.named(HERE).as_slice(), [HERE, REMOTE[0]]);
+        // This instance may have claimed it anew by then.
+        message.names_own(false);
+        assert_eq!(message.named(HERE).as_slice(), [REMOTE[0]]);
+        assert_eq!(Tracking::claimed(1, true).named(HERE).as_slice(), [HERE]);
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl Record for Kept {
                 match tracking.standing() {
                     Standing::InFlight => {
                         let holders = self.holders.get_or_init(|| numbers(&tracking.holders(self.own)));
+                        tracking.names_own(holders.contains(&self.own.0));
                         out.push(Change::Put(Row { holders, ..received(RowState::InFlight) }));
                     }
                     Standing::Pending if may_wait(&self.envelope) => out.push(Change::Put(received(RowState::Pending))),
@@ -159,15 +160,15 @@ impl Record for Kept {
                 }
             }
             KeptChange::Returned if may_wait(&self.envelope) => {
-                let all =
-                    || std::iter::once(self.own.0).chain(tracking.remotes().iter().map(|remote| remote.0)).collect();
-                out.push(Change::Returned { account: recipient, id, holders: self.holders.get_or_init(all) });
+                let holders = self.holders.get_or_init(|| numbers(&tracking.named(self.own)));
+                out.push(Change::Returned { account: recipient, id, holders });
             }
             KeptChange::Held => {
                 let holders = self.holders.get_or_init(|| numbers(&tracking.holders(self.own)));
                 if let [to] = **holders
                     && to != self.own.0
                 {
+                    tracking.names_own(false);
                     out.push(Change::Held { account: recipient, id, from: self.own.0, to });
                 }
             }

@@ -278,7 +278,7 @@ impl Service {
 
     /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for
     /// long: order is then a lesser promise than an answer.
-    pub(crate) async fn journal_barrier(&self) {
+    pub async fn journal_barrier(&self) {
         if tokio::time::timeout(BARRIER, self.journal.barrier()).await.is_err() {
             debug!("The journal is not waited for any longer.");
         }

@@ -84,6 +84,8 @@ pub enum Event {
     Killed,
     /// The server was asked to stop.
     Terminated,
+    /// Something else was done to what is tested.
+    Blow(String),
     /// From here on the server's files are as is said here.
     FaultBegins(&'static str),
     /// They are as they should be again.
@@ -263,6 +265,7 @@ impl fmt::Display for Entry {
         match &self.event {
             Event::Started => write!(f, "started"),
             Event::Killed => write!(f, "KILLED"),
+            Event::Blow(what) => write!(f, "{what}"),
             Event::Terminated => write!(f, "TERMINATED"),
             Event::FaultBegins(what) => write!(f, "FAULT: {what}"),
             Event::FaultEnds => write!(f, "FAULT over"),

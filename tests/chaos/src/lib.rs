@@ -12,6 +12,7 @@
 //! and XEP-0198 and does what real clients do: it counts both ways, resumes, and sends again in a new session, with the same
 //! `id`, what the old one left without acknowledgement.
 
+pub mod cluster;
 pub mod disk;
 pub mod journal;
 pub mod kill9;

@@ -9,6 +9,9 @@
 //! starling-chaos kill9 --prosody --no-kill               these tests against another server: good
 //! starling-chaos kill9 --prosody                         and one that promises nothing: they find what is lost
 //!
+//! starling-chaos cluster                                 two routers, three instances, Redis, PostgreSQL: all of them, a minute
+//! starling-chaos cluster --blows kill,pause              those alone
+//!
 //! starling-chaos disk                                    disk full, failing, slow: some 70 seconds
 //! starling-chaos disk --short                            some 20
 //! ```
@@ -21,12 +24,14 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use starling_chaos::{
     Failure,
+    cluster::{self, Blow as ClusterBlow},
     disk::{self, Namespace},
     kill9::{self, Blow},
     plan::Plan,
     report::Outcome,
     server::Program,
 };
+use starling_cluster::RedisMode;
 
 #[derive(Debug, Parser)]
 #[command(name = "starling-chaos", about = "A server killed, cut off and out of disk: is anything acknowledged lost?")]
@@ -39,6 +44,8 @@ struct Arguments {
 enum Command {
     /// Clients chat, connect and cut, and the server is killed every few seconds. Long form: --seconds 600 --kill-every 3.
     Kill9(Kill9),
+    /// Clients chat, connect and cut, and parts of a cluster are killed, stopped and paused.
+    Cluster(Clustered),
     /// The disk is full, fails, and is slow, while clients chat. Mounts a small filesystem in a mount namespace of its own.
     Disk(Disk),
 }
@@ -86,6 +93,49 @@ struct Kill9 {
     /// Run against Prosody instead, from its package.
     #[arg(long, conflicts_with_all = ["program", "archive"])]
     prosody: bool,
+}
+
+#[derive(Debug, Args)]
+struct Clustered {
+    #[command(flatten)]
+    common: Common,
+    /// How long, before all come to rest.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Users.
+    #[arg(long, default_value_t = 150)]
+    users: u32,
+    /// Messages a second of all together, while all are connected.
+    #[arg(long, default_value_t = 300.0)]
+    rate: f64,
+    /// Seconds from when all is well to the next blow, about.
+    #[arg(long, default_value_t = 3.0)]
+    every: f64,
+    /// Of 100 users, those without XEP-0198.
+    #[arg(long, default_value_t = 5)]
+    without_sm: u32,
+    /// What is done. All that Redis is up to, if nothing is given.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    blows: Vec<cluster::Blow>,
+    /// Nothing is done; clients cut their connections, that is all.
+    #[arg(long, conflicts_with = "blows")]
+    no_blows: bool,
+    /// A new folder for settings, logs and data, which stay there.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// What instances log: `info,starling_c2s=debug`.
+    #[arg(long)]
+    log: Option<String>,
+    /// How Redis is run.
+    #[arg(long, value_enum, default_value_t = Redis::Standalone)]
+    redis: Redis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Redis {
+    Standalone,
+    Sentinel,
+    Cluster,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +232,7 @@ async fn run(command: Command) -> Result<Outcome, Failure> {
             let length = Duration::from_secs(kill9.seconds);
             kill9::run(kill9::Options { program, plan, length, blow, archive }).await
         }
+        Command::Cluster(cluster) => clustered(cluster).await,
         Command::Disk(disk) => {
             let namespace = if disk.inside { Namespace::Own } else { Namespace::Shared };
             let (program, seed) = (disk.common.program()?, disk.common.seed());
@@ -192,4 +243,40 @@ async fn run(command: Command) -> Result<Outcome, Failure> {
             Ok(outcome)
         }
     }
+}
+
+async fn clustered(arguments: Clustered) -> Result<Outcome, Failure> {
+    use ClusterBlow::{Empty, Failover, Kill, Pause, Postgres, Redis as Remembers, Router, Routers, Term};
+    // A cluster finds it by that, or beside this program.
+    if arguments.common.program.is_some() && std::env::var_os("STARLINGD").is_none() {
+        return Err("of a cluster's processes, the program is named by STARLINGD".into());
+    }
+    let (users, rate, without_sm) = (arguments.users.max(2), arguments.rate, arguments.without_sm);
+    let seed = arguments.common.seed();
+    let plan = Plan { seed, users, rate, cuts: true, without_sm, one_sleeps_of: 0, filling: 40 };
+    let everything = match arguments.redis {
+        Redis::Standalone => vec![Kill, Term, Pause, Router, Routers, Remembers, Empty, Postgres],
+        Redis::Sentinel | Redis::Cluster => vec![Kill, Term, Pause, Router, Routers, Failover, Postgres],
+    };
+    let blows = match (arguments.no_blows, arguments.blows.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => everything,
+        (false, false) => arguments.blows,
+    };
+    let redis = match arguments.redis {
+        Redis::Standalone => RedisMode::Standalone,
+        Redis::Sentinel => RedisMode::Sentinel,
+        Redis::Cluster => RedisMode::Cluster,
+    };
+    let options = cluster::Options {
+        plan,
+        length: Duration::from_secs(arguments.seconds),
+        blows,
+        every: Duration::from_secs_f64(arguments.every.max(0.1)),
+        redis,
+        folder: arguments.folder,
+        log: arguments.log,
+        archive: arguments.common.archive == Archive::On,
+    };
+    cluster::run(options).await
 }

@@ -93,6 +93,12 @@ impl Plan {
         Random::of(&[self.seed, HABITS, u64::from(user)]).chance(self.without_sm)
     }
 
+    /// Whether this user's sessions last as long as the server lets them.
+    #[must_use]
+    pub fn may_stay_away(&self, user: u32) -> bool {
+        self.habits(user).max.is_none()
+    }
+
     /// Whether this user stays away until all come to rest.
     #[must_use]
     pub const fn is_asleep(&self, user: u32) -> bool {

@@ -71,6 +71,8 @@ pub struct Run<S> {
     phase: watch::Sender<Phase>,
     users: JoinSet<()>,
     archive: bool,
+    /// Whether every session can be resumed whenever its client comes back, unless that has asked for less.
+    pub resumes: bool,
 }
 
 impl<S: Site> Run<S> {
@@ -89,7 +91,7 @@ impl<S: Site> Run<S> {
         for number in 0..count {
             users.spawn(User::new(number, Arc::clone(&shared), now.clone()).run());
         }
-        Ok(Self { server, shared, phase, users, archive })
+        Ok(Self { server, shared, phase, users, archive, resumes: false })
     }
 
     /// Lets things go on for so long.
@@ -129,6 +131,7 @@ impl<S: Site> Run<S> {
         let rules = Rules {
             users: plan.users,
             without_sm: (0..plan.users).filter(|user| plan.is_without_sm(*user)).collect(),
+            resume: (0..plan.users).filter(|user| self.resumes && plan.may_stay_away(*user)).collect(),
             archive: self.archive,
             grace: GRACE,
         };

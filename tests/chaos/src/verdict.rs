@@ -9,6 +9,7 @@
 //! | doubled | a copy that neither a sender's resend nor what was in flight explains, see below |
 //! | out of order | see below |
 //! | `h` back, `h` too high | an `<a/>` or `<resumed/>` below an earlier one of its session, or above what was sent |
+//! | not resumed | a session that was refused, though its client may stay away for long and no registry had lost it |
 //! | stuck | a client that could not connect, or was not acknowledged, when all was quiet |
 //! | astray | a message at a client that it is not for, or one that nobody sent |
 //! | trouble | what a server must never say or do, whatever happens |
@@ -58,6 +59,8 @@ pub struct Rules {
     pub users: u32,
     /// Those that do not use stream management.
     pub without_sm: HashSet<u32>,
+    /// Those whose sessions can be resumed whenever they come back, as far as is known.
+    pub resume: HashSet<u32>,
     /// Whether the server keeps an archive.
     pub archive: bool,
     /// How long an acknowledgement of the client may take to the server and into its files.
@@ -76,13 +79,14 @@ pub enum Kind {
     OutOfOrder,
     HBack,
     HTooHigh,
+    NotResumed,
     Stuck,
     Astray,
     Trouble,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Lost, "lost"),
         (Self::ArchiveOnly, "only in the archive"),
         (Self::LeftPending, "left pending"),
@@ -91,6 +95,7 @@ impl Kind {
         (Self::OutOfOrder, "out of order"),
         (Self::HBack, "h went back"),
         (Self::HTooHigh, "h too high"),
+        (Self::NotResumed, "not resumed"),
         (Self::Stuck, "stuck clients"),
         (Self::Astray, "astray"),
         (Self::Trouble, "trouble"),
@@ -138,6 +143,7 @@ pub struct Figures {
     pub resumed: u64,
     pub refused: u64,
     pub longest_wait: Duration,
+    pub longest_away: Duration,
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -167,7 +173,7 @@ impl Verdict {
         (figures.kills, figures.stops) = (told.killed.len() as u64, told.terminated);
         (figures.cuts, figures.bound) = (told.cut, told.bound);
         (figures.resumed, figures.refused, figures.replayed) = (told.resumed, told.refused, told.replayed);
-        figures.longest_wait = told.longest;
+        (figures.longest_wait, figures.longest_away) = (told.longest, told.longest_away);
         if figures.acknowledged == 0 || figures.received == 0 {
             verdict.fault(Kind::Trouble, None, None, "nothing was acknowledged, or nothing received".to_owned());
         }
@@ -325,6 +331,11 @@ impl Verdict {
             let Session(session) = wrong.session;
             self.fault(kind, None, Some(wrong.user), format!("session {session}: {}", wrong.text));
         }
+        for (user, Session(session), why) in &told.refusals {
+            if rules.resume.contains(user) {
+                self.fault(Kind::NotResumed, None, Some(*user), format!("session {session}: {why}"));
+            }
+        }
         for user in 0..rules.users {
             let stuck = match told.settled.get(&user) {
                 Some(stuck) => stuck.clone(),
@@ -402,6 +413,8 @@ impl fmt::Display for Verdict {
         writeln!(f, "{:<42} {:>8.2} s", "longest wait for an acknowledgement", figures.longest_wait.as_secs_f64())?;
         let latest = figures.doubled_latest.as_secs_f64();
         writeln!(f, "{:<42} {latest:>8.2} s", "  the longest before its end or a kill")?;
+        let away = figures.longest_away.as_secs_f64();
+        writeln!(f, "{:<42} {away:>8.2} s", "longest from a broken connection to a resumption")?;
         for (error, count) in &figures.errors {
             writeln!(f, "  error {error:<34} {count:>8}")?;
         }

@@ -73,6 +73,12 @@ pub(super) struct Told {
     pub(super) trouble: Vec<(Option<u32>, String)>,
     pub(super) resumed: u64,
     pub(super) refused: u64,
+    /// Who was refused, in which session, and why.
+    pub(super) refusals: Vec<(u32, Session, String)>,
+    /// When connections ended that their clients had not left.
+    broken: HashMap<u32, Duration>,
+    /// The longest from such an end to a resumption.
+    pub(super) longest_away: Duration,
     pub(super) bound: u64,
     pub(super) cut: u64,
     pub(super) replayed: u64,
@@ -94,7 +100,7 @@ impl Told {
     fn take(&mut self, index: usize, entry: &Entry) {
         let (at, user) = (entry.at, entry.user.unwrap_or_default());
         match &entry.event {
-            Event::Started => {}
+            Event::Started | Event::Blow(_) => {}
             Event::Killed => self.killed.push(at),
             Event::Terminated => self.terminated += 1,
             Event::FaultBegins(_) => self.faults.push((at, Duration::MAX)),
@@ -110,11 +116,23 @@ impl Told {
                     self.last.insert(user, *session);
                 }
             }
-            Event::Resumed { .. } => self.resumed += 1,
-            Event::Refused { .. } => self.refused += 1,
+            Event::Resumed { .. } => {
+                self.resumed += 1;
+                if let Some(broken) = self.broken.remove(&user) {
+                    self.longest_away = self.longest_away.max(at.saturating_sub(broken));
+                }
+            }
+            Event::Refused { session, condition } => {
+                self.refused += 1;
+                self.broken.remove(&user);
+                self.refusals.push((user, *session, condition.clone()));
+            }
             Event::Gone(end) => {
                 self.cut += u64::from(matches!(end, crate::journal::End::Cut | crate::journal::End::Hung));
                 self.gone.entry(user).or_default().push(at);
+                if matches!(end, crate::journal::End::Broken(_)) {
+                    self.broken.entry(user).or_insert(at);
+                }
             }
             Event::Said { session, n } => self.session(*session).said = *n,
             Event::Sent { message, place, .. } => {

@@ -95,7 +95,7 @@ impl Run {
 }
 
 fn rules() -> Rules {
-    Rules { users: 2, without_sm: HashSet::new(), archive: true, grace: Duration::from_secs(1) }
+    Rules { users: 2, without_sm: HashSet::new(), resume: HashSet::new(), archive: true, grace: Duration::from_secs(1) }
 }
 
 /// One message that is acknowledged on both sides, so that a run has something to show.
