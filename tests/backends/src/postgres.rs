@@ -27,6 +27,17 @@ use tempfile::TempDir;
 
 use self::process::Running;
 
+/// Whether its programs are there, and the user as whom it runs if this process is root's.
+#[must_use]
+pub fn is_installed() -> bool {
+    let answers = |program: &str| {
+        let mut command = as_server(&files::program(program));
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    ["postgres", "initdb", "psql"].into_iter().all(answers)
+}
+
 /// What a server is started with. [`Options::default`]: a temporary folder, a port that is free, fast rather than safe.
 #[derive(Clone, Debug, Default)]
 pub struct Options {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   starling-cluster test --redis … -- cargo test …    PostgreSQL and Redis for tests that start their own servers
+//!   starling-cluster up                                a cluster for people (`tests/cluster/up` builds it first)
 //! ```
 #![allow(clippy::unwrap_used, clippy::panic, reason = "it is part of tests: what it does not expect ends it")]
 
 mod tests;
+mod up;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Run a command with what the tests' layout `cluster` needs: PostgreSQL, and Redis.
     Test(tests::Arguments),
+    /// Run a cluster, or do something to one that runs: without an option it runs until ctrl-C.
+    Up(up::Arguments),
 }
 
 /// On one thread: the backends' children end with the thread that started them.
@@ -29,5 +33,6 @@ enum Command {
 async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Test(arguments) => tests::run(arguments).await,
+        Command::Up(arguments) => up::run(arguments).await,
     }
 }
