@@ -19,7 +19,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use starling_link::{Envelope, Parcel};
 use starling_proto::instance::{HandOver, HandedOver, Settling, Unacknowledged};
-use starling_registry::{InstanceId, StreamId};
+use starling_registry::{InstanceId, SessionRecord, StreamId};
 use starling_session::{Service, Session, Streams, moving::Returning};
 use starling_xmpp::{acks::TooHigh, jid::BareJid};
 use tokio::{select, sync::oneshot, time::timeout};
@@ -43,6 +43,8 @@ pub(crate) struct Frozen {
 
 struct Left {
     account: BareJid,
+    /// The session that it was, as far as it says where that was.
+    record: SessionRecord,
     handed: HandedOver,
     /// Somebody has it for good.
     settled: oneshot::Sender<()>,
@@ -60,11 +62,11 @@ impl Frozen {
         }
     }
 
-    /// Whoever it was handed to has it for good.
-    pub(crate) fn settle(&self, id: u128) {
-        if let Some(left) = self.lock().remove(&id) {
-            left.settled.send(()).ok();
-        }
+    /// Whoever it was handed to has it for good. The session's record, if nobody has said so before.
+    pub(crate) fn settle(&self, id: u128) -> Option<SessionRecord> {
+        let left = self.lock().remove(&id)?;
+        left.settled.send(()).ok();
+        Some(left.record)
     }
 }
 
@@ -83,7 +85,10 @@ impl Streams for Asked {
 
     fn settled(&self, settling: Settling) {
         if let (Some(shared), Ok(id)) = (self.0.upgrade(), settling.stream.try_into()) {
-            shared.frozen.settle(u128::from_be_bytes(id));
+            // At once: if it comes back here, the answer to that comes behind this.
+            if let Some(record) = shared.frozen.settle(u128::from_be_bytes(id)) {
+                shared.service.registry().let_go(&record.full, record.id);
+            }
         }
     }
 }
@@ -141,9 +146,9 @@ async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) ->
     let seconds = Duration::from_secs(claim.seconds().into());
     claim.let_go();
     let details = Some(session.details(0));
-    let handed = HandedOver { sent: None, safe: managed.safe_count(), details, unacknowledged };
+    let handed = HandedOver { sent: None, safe: managed.safe_count(), details, unacknowledged, nothing: false };
     let (sender, settled) = oneshot::channel();
-    let left = Left { account: account.clone(), handed: handed.clone(), settled: sender };
+    let left = Left { account: account.clone(), record: session.record(), handed: handed.clone(), settled: sender };
     shared.frozen.lock().insert(id, left);
     shared.metrics.handed_over.inc();
     let owner = Arc::clone(shared);

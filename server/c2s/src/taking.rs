@@ -10,6 +10,7 @@
 
 use std::{
     collections::HashMap,
+    future::pending,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -124,16 +125,25 @@ impl Taking<'_> {
         let handed = if service.link().is_here(previous) {
             hand_over(self.shared, asked).await
         } else {
-            let asked = service.ask(previous, request::What::HandOver(asked), HAND_OVER);
-            select! {
+            let answer = async {
+                let answer = service.ask(previous, request::What::HandOver(asked), HAND_OVER).await;
+                match answer.and_then(|handed| HandedOver::decode(handed).ok()) {
+                    Some(handed) => handed,
+                    // It may have died of it, which is not known yet.
+                    None => pending().await,
+                }
+            };
+            let handed = select! {
                 biased;
                 () = is_dead(service, previous) => return self.inherit(record, previous).await,
-                handed = asked => handed.and_then(|handed| HandedOver::decode(handed).ok()),
-            }
+                handed = answer => handed,
+                () = sleep(HAND_OVER) => return Err(Taken::Away),
+            };
+            Some(handed).filter(|handed| !handed.nothing)
         };
         match handed {
             Some(HandedOver { sent: Some(sent), .. }) => Err(Taken::TooHigh(TooHigh { h: self.handled, sent })),
-            Some(HandedOver { sent: None, safe, details, unacknowledged }) => Ok(Found {
+            Some(HandedOver { sent: None, safe, details, unacknowledged, .. }) => Ok(Found {
                 safe,
                 details: details.unwrap_or_default(),
                 known: Vec::new(),

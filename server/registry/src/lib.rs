@@ -90,6 +90,9 @@ pub trait Registry: Streams + Members {
     /// registry is back.
     async fn unbind(&self, full: &FullJid, id: SessionId) -> Result<bool, Error>;
 
+    /// The session goes on at another instance, which has said so: what is known of it here goes, and nothing is asked.
+    fn let_go(&self, full: &FullJid, id: SessionId);
+
     /// The sessions of an account, from the backend itself, without their presence. Where the registry is away: those that
     /// are known here, which may be none.
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error>;

@@ -82,6 +82,10 @@ impl Registry for MemoryRegistry {
         }))
     }
 
+    fn let_go(&self, _: &FullJid, _: SessionId) {
+        // There is no other instance.
+    }
+
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error> {
         Ok(self.accounts.get(account.as_str()))
     }

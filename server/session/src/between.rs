@@ -122,7 +122,8 @@ impl Handler for Ear {
                 None => Box::pin(ready(None)),
                 Some(streams) => {
                     let answer = streams.hand_over(from, asked);
-                    Box::pin(async move { answer.await.map(|left| left.encode_to_vec().into()) })
+                    let nothing = || instance::HandedOver { nothing: true, ..instance::HandedOver::default() };
+                    Box::pin(async move { Some(answer.await.unwrap_or_else(nothing).encode_to_vec().into()) })
                 }
             },
         }

@@ -144,6 +144,12 @@ impl Registry for RedisRegistry {
         }
     }
 
+    fn let_go(&self, full: &FullJid, id: SessionId) {
+        if self.core.local.remove(full, id).is_some() {
+            self.core.has_changed(bare_str(full));
+        }
+    }
+
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error> {
         let mut read = self.core.read(&[account], Ask::Anew).await;
         Ok(read.pop().unwrap_or_default())

@@ -31,6 +31,10 @@ pub(super) struct Receipt {
 #[derive(Debug, Default)]
 pub(super) struct Story {
     pub(super) sendings: Vec<Sending>,
+    /// Replays by which its sender's new server may have heard of it first: the one before was killed meanwhile.
+    pub(super) anew: usize,
+    /// When it was last sent or replayed.
+    last: Duration,
     pub(super) acknowledged: Option<Duration>,
     pub(super) receipts: Vec<Receipt>,
     pub(super) returned: Vec<(Duration, String)>,
@@ -137,7 +141,9 @@ impl Told {
             Event::Said { session, n } => self.session(*session).said = *n,
             Event::Sent { message, place, .. } => {
                 let connection = self.bindings.get(&user).copied().filter(|_| place.is_none());
-                self.messages.entry(*message).or_default().sendings.push(Sending { entry: index, connection });
+                let story = self.messages.entry(*message).or_default();
+                story.sendings.push(Sending { entry: index, connection });
+                story.last = at;
                 self.sent_at.entry(*message).or_insert(at);
                 if let Some((session, n)) = place {
                     let story = self.session(*session);
@@ -145,7 +151,13 @@ impl Told {
                     story.waiting.push_back((*n, *message));
                 }
             }
-            Event::Replayed { .. } => self.replayed += 1,
+            Event::Replayed { message, .. } => {
+                self.replayed += 1;
+                let killed = self.killed.last().copied().unwrap_or_default();
+                let story = self.messages.entry(*message).or_default();
+                story.anew += usize::from(killed >= story.last);
+                story.last = at;
+            }
             Event::Heard { session, h, by } => self.hear(at, user, *session, *h, *by),
             Event::Counted { session, h } => self.session(*session).counted.push((at, *h)),
             Event::Received { message, place, stanza_id, early, .. } => {
@@ -189,6 +201,11 @@ impl Told {
                 self.longest = self.longest.max(at.saturating_sub(*sent));
             }
         }
+    }
+
+    /// Whether a server was killed so soon after this that what it knew of it may be lost with it.
+    pub(super) fn is_in_doubt(&self, receipt: &Receipt, grace: Duration) -> bool {
+        self.killed.iter().any(|killed| (receipt.at..=receipt.at + grace).contains(killed))
     }
 
     /// When the client told the server that it has this. Without stream management: when the connection had taken it, which
