@@ -55,7 +55,7 @@ pub(super) async fn detach(folder: &Folder) -> Said<()> {
 
 /// Keeps a cluster until it is told to end it.
 pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
-    let mut told = Told::new()?;
+    let mut signals = Signals::new()?;
     folder.prepare()?;
     let Some(lock) = folder.try_lock()? else {
         let (path, stop) = (folder.path().display(), text::command(folder, "--stop"));
@@ -77,13 +77,13 @@ pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
     say(&format!("Starting, in {}\n", folder.path().display()));
     let mut cluster = tokio::select! {
         started = guarded(Cluster::start_all(&layout)) => started?,
-        () = told.to_stop() => return Err("Stopped before it was ready".to_owned()),
+        () = signals.come() => return Err("Stopped before it was ready".to_owned()),
     };
     say(&text::ready(folder, &mut cluster, began.elapsed(), detached));
     if detached {
         say(&format!("{NO_MORE}\n"));
     }
-    let asker = serve(&control, &mut cluster, &mut told).await;
+    let asker = serve(&control, &mut cluster, &mut signals).await;
     note("Stopping\n");
     let ended = guarded(cluster.end()).await;
     fs::remove_file(folder.control()).ok();
@@ -95,11 +95,11 @@ pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
 }
 
 /// Does what it is asked to, one after the other, until it is told to stop; by whom, if it was by a request.
-async fn serve(control: &Control, cluster: &mut Cluster, told: &mut Told) -> Option<Asker> {
+async fn serve(control: &Control, cluster: &mut Cluster, signals: &mut Signals) -> Option<Asker> {
     loop {
         let (request, asker) = tokio::select! {
             next = control.next() => next,
-            () = told.to_stop() => return None,
+            () = signals.come() => return None,
         };
         if request.verb == "stop" {
             return Some(asker);
@@ -107,7 +107,7 @@ async fn serve(control: &Control, cluster: &mut Cluster, told: &mut Told) -> Opt
         let said = tokio::select! {
             said = guarded_text(cluster, &request) => said,
             // What was begun is dropped with the cluster.
-            () = told.to_stop() => return None,
+            () = signals.come() => return None,
         };
         if request.verb != "status" {
             match &said {
@@ -162,15 +162,15 @@ fn note(text: &str) {
 }
 
 /// What tells it to stop.
-struct Told([Signal; 3]);
+struct Signals([Signal; 3]);
 
-impl Told {
+impl Signals {
     fn new() -> Said<Self> {
         let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
         Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
     }
 
-    async fn to_stop(&mut self) {
+    async fn come(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
