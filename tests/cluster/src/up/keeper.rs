@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::{Read as _, Seek as _, SeekFrom},
     panic::AssertUnwindSafe,
     process::Stdio,
     time::Instant,
@@ -20,7 +20,8 @@ use super::{
     Said, checks,
     control::{Asker, Control, Request},
     folder::Folder,
-    leftovers, text,
+    leftovers,
+    text::{self, note, say},
 };
 
 /// With this line a detached keeper says that nothing more comes.
@@ -44,7 +45,7 @@ pub(super) async fn detach(folder: &Folder) -> Said<()> {
         if line == NO_MORE {
             return Ok(());
         }
-        println!("{line}");
+        say(&format!("{line}\n"));
     }
     keeper.wait().await.ok();
     let mut said = String::new();
@@ -148,17 +149,6 @@ async fn guarded<T>(work: impl Future<Output = starling_cluster::Result<T>>) -> 
             Err(text.unwrap_or("it failed").to_owned())
         }
     }
-}
-
-/// A cluster does not end because nobody reads any more what it says.
-fn say(text: &str) {
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
-}
-
-/// The same for what it notes while it runs.
-fn note(text: &str) {
-    std::io::stderr().write_all(text.as_bytes()).ok();
 }
 
 /// What tells it to stop.
