@@ -50,7 +50,7 @@ impl Default for Layout {
 pub enum Ports {
     /// On ports that are free, and stay the processes' when they are started again.
     Free,
-    /// Always on the same: 15222 and further; see [`Ports::instance`].
+    /// Always on the same: 15222 and further, see [`Layout::fixed_ports`].
     Fixed,
 }
 

@@ -94,10 +94,10 @@ async fn carry_out(arguments: Arguments) -> Said<()> {
         ("resume", &what.resume),
     ];
     if let Some((verb, Some(name))) = named.into_iter().find(|(_, name)| name.is_some()) {
-        return control::ask(&folder, &Request::new(verb, name)).await.map(|answer| print!("{answer}"));
+        return control::ask(&folder, &Request::new(verb, name)).await.map(|answer| text::say(&answer));
     }
     if what.status {
-        return control::ask(&folder, &Request::new("status", "")).await.map(|answer| print!("{answer}"));
+        return control::ask(&folder, &Request::new("status", "")).await.map(|answer| text::say(&answer));
     }
     if what.stop {
         return control::stop(&folder).await;

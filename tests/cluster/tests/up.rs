@@ -218,6 +218,7 @@ fn in_the_foreground(folder: &Folder) -> (Child, String) {
             return (child, shown);
         }
     }
+    child.wait().unwrap();
     panic!("{shown}");
 }
 

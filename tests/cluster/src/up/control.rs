@@ -8,7 +8,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{Said, folder::Folder};
+use super::{Said, folder::Folder, text::say};
 
 const DONE: &str = "done\n";
 const FAILED: &str = "failed\n";
@@ -49,7 +49,7 @@ pub(super) async fn ask(folder: &Folder, request: &Request) -> Said<String> {
 pub(super) async fn stop(folder: &Folder) -> Said<()> {
     let said = ask(folder, &Request::new("stop", "")).await?;
     folder.wait_for_lock()?;
-    print!("{said}");
+    say(&said);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    io::{Read as _, Seek as _, SeekFrom},
     panic::AssertUnwindSafe,
     process::Stdio,
     time::Instant,
@@ -20,7 +20,8 @@ use super::{
     Said, checks,
     control::{Asker, Control, Request},
     folder::Folder,
-    leftovers, text,
+    leftovers,
+    text::{self, note, say},
 };
 
 /// With this line a detached keeper says that nothing more comes.
@@ -44,7 +45,7 @@ pub(super) async fn detach(folder: &Folder) -> Said<()> {
         if line == NO_MORE {
             return Ok(());
         }
-        println!("{line}");
+        say(&format!("{line}\n"));
     }
     keeper.wait().await.ok();
     let mut said = String::new();
@@ -55,7 +56,7 @@ pub(super) async fn detach(folder: &Folder) -> Said<()> {
 
 /// Keeps a cluster until it is told to end it.
 pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
-    let mut told = Told::new()?;
+    let mut signals = Signals::new()?;
     folder.prepare()?;
     let Some(lock) = folder.try_lock()? else {
         let (path, stop) = (folder.path().display(), text::command(folder, "--stop"));
@@ -77,13 +78,13 @@ pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
     say(&format!("Starting, in {}\n", folder.path().display()));
     let mut cluster = tokio::select! {
         started = guarded(Cluster::start_all(&layout)) => started?,
-        () = told.to_stop() => return Err("Stopped before it was ready".to_owned()),
+        () = signals.come() => return Err("Stopped before it was ready".to_owned()),
     };
     say(&text::ready(folder, &mut cluster, began.elapsed(), detached));
     if detached {
         say(&format!("{NO_MORE}\n"));
     }
-    let asker = serve(&control, &mut cluster, &mut told).await;
+    let asker = serve(&control, &mut cluster, &mut signals).await;
     note("Stopping\n");
     let ended = guarded(cluster.end()).await;
     fs::remove_file(folder.control()).ok();
@@ -95,11 +96,11 @@ pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
 }
 
 /// Does what it is asked to, one after the other, until it is told to stop; by whom, if it was by a request.
-async fn serve(control: &Control, cluster: &mut Cluster, told: &mut Told) -> Option<Asker> {
+async fn serve(control: &Control, cluster: &mut Cluster, signals: &mut Signals) -> Option<Asker> {
     loop {
         let (request, asker) = tokio::select! {
             next = control.next() => next,
-            () = told.to_stop() => return None,
+            () = signals.come() => return None,
         };
         if request.verb == "stop" {
             return Some(asker);
@@ -107,7 +108,7 @@ async fn serve(control: &Control, cluster: &mut Cluster, told: &mut Told) -> Opt
         let said = tokio::select! {
             said = guarded_text(cluster, &request) => said,
             // What was begun is dropped with the cluster.
-            () = told.to_stop() => return None,
+            () = signals.come() => return None,
         };
         if request.verb != "status" {
             match &said {
@@ -150,27 +151,16 @@ async fn guarded<T>(work: impl Future<Output = starling_cluster::Result<T>>) -> 
     }
 }
 
-/// A cluster does not end because nobody reads any more what it says.
-fn say(text: &str) {
-    let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
-}
-
-/// The same for what it notes while it runs.
-fn note(text: &str) {
-    std::io::stderr().write_all(text.as_bytes()).ok();
-}
-
 /// What tells it to stop.
-struct Told([Signal; 3]);
+struct Signals([Signal; 3]);
 
-impl Told {
+impl Signals {
     fn new() -> Said<Self> {
         let on = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
         Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
     }
 
-    async fn to_stop(&mut self) {
+    async fn come(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

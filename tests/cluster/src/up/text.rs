@@ -1,6 +1,6 @@
 //! What people are told.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use starling_cluster::Cluster;
 
@@ -72,4 +72,15 @@ pub(super) fn status(cluster: &mut Cluster) -> String {
         writeln!(text, "{name:<10}{state:<18}{log}").ok();
     }
     text
+}
+
+/// Says it to whoever still reads: a cluster does not end because nobody does.
+pub(super) fn say(text: &str) {
+    let mut out = std::io::stdout();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+}
+
+/// The same for what it notes while it runs.
+pub(super) fn note(text: &str) {
+    std::io::stderr().write_all(text.as_bytes()).ok();
 }
