@@ -18,7 +18,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use starling_link::{Envelope, Parcel};
-use starling_proto::instance::{HandOver, HandedOver, Settling, Unacknowledged};
+use starling_proto::instance::{Details, HandOver, HandedOver, Settling, Unacknowledged};
 use starling_registry::{InstanceId, SessionRecord, StreamId};
 use starling_session::{Service, Session, Streams, moving::Returning};
 use starling_xmpp::{acks::TooHigh, jid::BareJid};
@@ -62,6 +62,11 @@ impl Frozen {
         }
     }
 
+    /// What is left of a stream, as it was handed over.
+    fn handed(&self, account: &BareJid, id: u128) -> Option<HandedOver> {
+        self.lock().get(&id).filter(|left| left.account == *account).map(|left| left.handed.clone())
+    }
+
     /// Whoever it was handed to has it for good. The session's record, if nobody has said so before.
     pub(crate) fn settle(&self, id: u128) -> Option<SessionRecord> {
         let left = self.lock().remove(&id)?;
@@ -98,21 +103,71 @@ pub(crate) async fn hand_over(shared: &Arc<Shared>, asked: HandOver) -> Option<H
     let id = u128::from_be_bytes(asked.stream.try_into().ok()?);
     let account = BareJid::new(&asked.account).ok()?;
     let _turn = shared.frozen.turn(id).await;
-    if let Some(left) = shared.frozen.lock().get(&id).filter(|left| left.account == account) {
-        // It was handed to somebody who did not come to have it.
-        return Some(left.handed.clone());
+    if let Some(handed) = shared.frozen.handed(&account, id) {
+        // It was handed to somebody who did not come to have it, or left for whoever comes.
+        return Some(handed);
     }
-    let mut live = shared.resumable.request(&account, id)?.wait().await?;
+    let live = match shared.resumable.request(&account, id) {
+        Some(mut fetching) => fetching.wait().await,
+        None => None,
+    };
+    let Some(mut live) = live else {
+        // The process ends, and has left it meanwhile.
+        return shared.frozen.handed(&account, id);
+    };
     if let Err(TooHigh { sent, .. }) = live.managed.acknowledged(asked.handled, live.session.service(), &live.inbox) {
         let shared = Arc::clone(shared);
         shared.tasks.clone().spawn(async move { live.wait(&shared).await });
         return Some(HandedOver { sent: Some(sent), ..HandedOver::default() });
     }
-    Some(freeze(shared, id, account, *live).await)
+    let seconds = Duration::from_secs(live.claim.seconds().into());
+    let Freezing { session, handed, settled, .. } = freeze(shared, id, account.clone(), *live).await;
+    shared.metrics.handed_over.inc();
+    let owner = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let service = Arc::clone(session.service());
+        let is_settled = select! {
+            settled = settled => settled.is_ok(),
+            () = owner.stop.cancelled() => true,
+            () = tokio::time::sleep(seconds) => is_elsewhere(&service, &account, id).await,
+        };
+        owner.frozen.lock().remove(&id);
+        if is_settled {
+            session.leave().await;
+        } else {
+            debug!(full = %session.full(), "A session was handed over to nobody");
+            session.end().await;
+        }
+    });
+    Some(handed)
 }
 
-async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) -> HandedOver {
+/// The process ends, and others can go on with the session: what is left of it is here for whoever asks while this process is
+/// there, and then in registry and store.
+pub(crate) async fn leave_behind(shared: &Arc<Shared>, id: u128, live: Live) {
+    let account = live.session.full().to_bare();
+    let shadow = live.claim.shadow().cloned();
+    let Freezing { session, handed, acknowledged, .. } = freeze(shared, id, account, live).await;
+    if let (Some(shadow), Some(details)) = (shadow, handed.details) {
+        let left = handed.unacknowledged.into_iter().map(|of| of.id).collect();
+        shadow.leave(handed.safe, Details { left, acknowledged, ..details });
+    }
+    session.leave().await;
+}
+
+/// A session that goes on elsewhere.
+struct Freezing {
+    session: Session,
+    handed: HandedOver,
+    /// How many stanzas its client has acknowledged, modulo 2^32.
+    acknowledged: u32,
+    /// Whoever has it says so.
+    settled: oneshot::Receiver<()>,
+}
+
+async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) -> Freezing {
     let Live { mut session, mut inbox, mut managed, claim } = live;
+    let acknowledged = managed.acknowledged_count();
     let service = Arc::clone(session.service());
     session.detach();
     inbox.close();
@@ -143,30 +198,14 @@ async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) ->
     }
     returning.settled(&service).await;
     managed.safe(session.safe());
-    let seconds = Duration::from_secs(claim.seconds().into());
-    claim.let_go();
     let details = Some(session.details(0));
     let handed = HandedOver { sent: None, safe: managed.safe_count(), details, unacknowledged, nothing: false };
     let (sender, settled) = oneshot::channel();
-    let left = Left { account: account.clone(), record: session.record(), handed: handed.clone(), settled: sender };
+    let left = Left { account, record: session.record(), handed: handed.clone(), settled: sender };
     shared.frozen.lock().insert(id, left);
-    shared.metrics.handed_over.inc();
-    let owner = Arc::clone(shared);
-    shared.tasks.spawn(async move {
-        let is_settled = select! {
-            settled = settled => settled.is_ok(),
-            () = owner.stop.cancelled() => true,
-            () = tokio::time::sleep(seconds) => is_elsewhere(&service, &account, id).await,
-        };
-        owner.frozen.lock().remove(&id);
-        if is_settled {
-            session.leave().await;
-        } else {
-            debug!(full = %session.full(), "A session was handed over to nobody");
-            session.end().await;
-        }
-    });
-    handed
+    // Not before: whoever asks finds it the one way or the other.
+    claim.let_go();
+    Freezing { session, handed, acknowledged, settled }
 }
 
 /// Whether somebody has the stream for good, or it is gone.

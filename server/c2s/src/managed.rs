@@ -126,6 +126,16 @@ impl Managed {
         managed
     }
 
+    /// The id by which it can be resumed.
+    pub(crate) const fn id(&self) -> Option<u128> {
+        self.id
+    }
+
+    /// How many stanzas the client has acknowledged, modulo 2^32.
+    pub(crate) const fn acknowledged_count(&self) -> u32 {
+        self.outbound.acknowledged_count()
+    }
+
     /// Writes down elsewhere what is safe, before the client is told.
     pub(crate) fn record_by(&mut self, record: Box<dyn Record>) {
         self.record = Some(record);

@@ -146,6 +146,14 @@ impl Shadow {
         });
     }
 
+    /// The process ends, and leaves the stream to whoever comes; `h` of its client's stanzas are safe.
+    pub(crate) fn leave(self: &Arc<Self>, h: u32, details: Details) {
+        self.change(|state| {
+            state.details = details;
+            state.wanted.h = Some(h);
+        });
+    }
+
     /// The client is there again.
     pub(crate) fn revive(self: &Arc<Self>) {
         self.change(|state| state.wanted.state = Some(StreamState::Live));

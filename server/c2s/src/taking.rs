@@ -171,23 +171,28 @@ impl Taking<'_> {
         store.revoke(previous.0).await.map_err(away)?;
         service.link().end(previous);
         let released = store.release_account(self.account.as_str(), previous.0).await.map_err(away)?;
-        let unacknowledged =
-            released.iter().map(|id| Unacknowledged { stanza: Vec::new(), id: id.0.to_be_bytes().to_vec() });
-        let unacknowledged: Vec<_> = unacknowledged.collect();
+        // What this client had sent, and may be in flight there, must not be overtaken by what it sends here.
+        if let Err(error) = service.release_all(previous).await {
+            warn!(account = %self.account, %error, "A stream cannot be taken from a dead instance");
+            return Err(Taken::Away);
+        }
+        let mut details = Details::decode(record.details.as_slice()).unwrap_or_default();
+        // It may have ended in order, and have said what was where in the stream.
+        let left = std::mem::take(&mut details.left);
+        let received = self.handled.wrapping_sub(std::mem::take(&mut details.acknowledged)) as usize;
+        let (received, missing) = left.split_at_checked(received).unwrap_or((&[], &left));
+        self.confirm(received).await;
+        let released = released.iter().map(|id| id.0.to_be_bytes().to_vec());
+        let named = missing.iter().filter(|id| !id.is_empty()).cloned().chain(released);
+        let unacknowledged: Vec<_> = named.map(|id| Unacknowledged { stanza: Vec::new(), id }).collect();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = now.saturating_sub(LOOK_BACK).as_millis().try_into().unwrap_or(u64::MAX);
         let sent = store.sent(self.account.as_str(), self.id, MessageId::new(since, 0, 0)).await.map_err(away)?;
         let is_behind = |count: u32| count.wrapping_sub(record.h) as i32 > 0;
         let known = sent.into_iter().filter(|(count, _)| is_behind(*count));
         let known: Vec<_> = known.filter_map(|(count, stanza)| Some((count, essence_of(&stanza)?))).collect();
-        info!(full = %record.full, from = %previous, released = released.len(), known = known.len(), "Stream of a dead instance taken over");
-        Ok(Found {
-            safe: record.h,
-            details: Details::decode(record.details.as_slice()).unwrap_or_default(),
-            known,
-            unacknowledged,
-            is_bereaved: true,
-        })
+        info!(full = %record.full, from = %previous, released = unacknowledged.len(), known = known.len(), "Stream of a dead instance taken over");
+        Ok(Found { safe: record.h, details, known, unacknowledged, is_bereaved: true })
     }
 
     async fn adopt(
@@ -228,6 +233,24 @@ impl Taking<'_> {
         session.catch_up().await;
         self.shared.metrics.taken_over.inc();
         Ok((Box::new(Live { session, inbox, managed: Box::new(managed), claim }), safe))
+    }
+
+    /// The client has these messages, of which the store does not know that yet.
+    async fn confirm(&self, received: &[Vec<u8>]) {
+        let id = |bytes: &Vec<u8>| Some(MessageId(u128::from_be_bytes(bytes.as_slice().try_into().ok()?)));
+        let ids: Vec<_> = received.iter().filter_map(id).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let service = self.service();
+        match service.store().claim_these(self.account.as_str(), &ids).await {
+            Ok(rows) => {
+                let claimed = rows.into_iter().filter_map(|row| starling_session::moving::claimed(self.account, row));
+                claimed.for_each(|envelope| service.acknowledged(&envelope));
+            }
+            // They come again, with the backlog.
+            Err(error) => warn!(account = %self.account, %error, "What a client has is not known to the store"),
+        }
     }
 
     /// Messages whose rows wait are this instance's from here on; of others, another client has them, and this one gets them

@@ -16,6 +16,7 @@ use tokio::{sync::oneshot, time::Sleep};
 use tracing::debug;
 
 use crate::{
+    handing::leave_behind,
     managed::{Item, Managed},
     resumption::Live,
     server::Shared,
@@ -62,7 +63,7 @@ impl Live {
                 .await
             };
             match over {
-                Over::Stopped => return self.abandon().await,
+                Over::Stopped => return self.abandon(shared).await,
                 Over::Requested(sender) => match sender.send(Box::new(self)) {
                     Ok(()) => return,
                     // Whoever asked is gone again.
@@ -127,11 +128,11 @@ impl Live {
     }
 
     /// The same, but for whoever resumes it elsewhere, it is still there.
-    async fn abandon(self) {
-        let Self { session, inbox, managed, claim } = self;
-        claim.let_go();
-        give_back(&session, inbox, managed).await;
-        session.leave().await;
+    async fn abandon(self, shared: &Arc<Shared>) {
+        match self.managed.id() {
+            Some(id) => leave_behind(shared, id, self).await,
+            None => self.end().await,
+        }
     }
 }
 

@@ -242,11 +242,15 @@ impl Sessions {
     }
 
     async fn stop(self) -> bool {
-        // What sessions left behind is written before the store closes.
-        let mut orderly = tokio::time::timeout(JOURNAL_GRACE, self.service.close()).await.is_ok();
+        let mut orderly = true;
         if let Linked::Routed(routed) = &self.linked {
+            // Whoever is told that this instance is gone settles rows by itself: they are to be there. And until it is gone,
+            // what others say of messages is written.
+            self.service.journal_barrier().await;
             orderly &= routed.leave(LINK_GRACE).await;
         }
+        // What sessions left behind is written before the store closes.
+        orderly &= tokio::time::timeout(JOURNAL_GRACE, self.service.close()).await.is_ok();
         if orderly && let Err(error) = self.store.retire().await {
             warn!(instance = %self.instance, %error, "The database does not know that this process has ended in order");
         }

@@ -105,8 +105,14 @@ impl Handler for Ear {
         let what = Request::decode(content).ok().and_then(|request| request.what);
         match what {
             None => Box::pin(ready(None)),
-            // Taken in its order: whatever came before has been dealt with.
-            Some(request::What::Settled(_)) => Box::pin(ready(Some(Bytes::new()))),
+            // Taken in its order: whatever came before has been dealt with, and is on its way to the store.
+            Some(request::What::Settled(_)) => {
+                let service = Arc::clone(&self.0);
+                Box::pin(async move {
+                    service.journal_barrier().await;
+                    Some(Bytes::new())
+                })
+            }
             Some(request::What::Forget(instance::Forget { account })) => {
                 self.0.forget(&account);
                 Box::pin(ready(Some(Bytes::new())))

@@ -112,6 +112,7 @@ impl Session {
             directed: self.directed.iter().map(ToString::to_string).collect(),
             heard,
             roster: self.service.roster_told(&self.full.to_bare()),
+            ..Details::default()
         }
     }
 

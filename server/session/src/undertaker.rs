@@ -61,6 +61,24 @@ impl Service {
         }
     }
 
+    /// What a dead instance, which was revoked, had in flight waits from now on, and the sessions that it is for are poked:
+    /// whatever is sent to them later, comes to them later.
+    ///
+    /// # Errors
+    /// [`BackendAway`]; what was not released is released by a later call.
+    pub async fn release_all(&self, instance: InstanceId) -> Result<(), BackendAway> {
+        loop {
+            let accounts = self.store().release(instance.0, RELEASED).await?;
+            if accounts.is_empty() {
+                return Ok(());
+            }
+            let accounts: Vec<_> = accounts.iter().filter_map(|account| BareJid::new(account).ok()).collect();
+            for sessions in self.registry().with_presence(&accounts).await? {
+                poke(self.link(), &sessions);
+            }
+        }
+    }
+
     /// While the registry was away, messages may have gone to the store without a word to the sessions here.
     async fn catch_up_after_renewals(self: Arc<Self>) {
         let mut renewals = self.registry().renewals();
@@ -223,7 +241,7 @@ impl Burial {
             return Ok(registry.accounts_of(instance, 1).await?.is_empty());
         }
         if !self.is_released {
-            self.release(service, instance).await?;
+            service.release_all(instance).await?;
             self.is_released = true;
         }
         loop {
@@ -248,20 +266,6 @@ impl Burial {
         registry.forget_instance(instance).await?;
         info!(%instance, "Everything of a dead instance is dealt with");
         Ok(true)
-    }
-
-    /// Its messages in flight wait from now on.
-    async fn release(&self, service: &Service, instance: InstanceId) -> Result<(), BackendAway> {
-        loop {
-            let accounts = service.store().release(instance.0, RELEASED).await?;
-            if accounts.is_empty() {
-                return Ok(());
-            }
-            let accounts: Vec<_> = accounts.iter().filter_map(|account| BareJid::new(account).ok()).collect();
-            for sessions in service.registry().with_presence(&accounts).await? {
-                poke(service.link(), &sessions);
-            }
-        }
     }
 
     async fn account(

@@ -23,6 +23,10 @@
 //! lost: if the client had not acknowledged it, or so late (within [`Rules::grace`] of a cut or kill) that the server may not
 //! have got or written that. Without stream management, what came within the grace before a cut or a kill was in flight.
 //!
+//! A replay at another server, after the one that it was first sent to was killed, may be the first that is known of it: it may
+//! have an id of its own. And where a server was killed after a receipt, the message may come again in the same session, if it
+//! was in flight then.
+//!
 //! **Order.** Of two messages of one pair, the one that was first sent first must be first at the recipient; of copies, the
 //! first counts. Exempt is a message whose sender sent it *again* after it had first sent the other one: it may come behind.
 //! And one that came *early*, to a full JID that was bound and whose presence the server had not sent back yet, may come before
@@ -250,7 +254,7 @@ impl Verdict {
             receipt.place.is_some_and(|(session, _)| told.last.get(&receipt.user) == Some(&session))
         };
         let in_flight =
-            story.receipts.iter().filter(|receipt| !is_last(receipt) && !told.is_settled(receipt, rules.grace));
+            story.receipts.iter().filter(|receipt| !is_last(receipt) && !told.is_settled(receipt, None, rules.grace));
         self.figures.in_flight += in_flight.count() as u64;
         if story.receipts.len() < 2 {
             return;
@@ -261,8 +265,8 @@ impl Verdict {
             by_id.entry(receipt.stanza_id.as_deref()).or_default().push(receipt);
         }
         let ids = by_id.keys().flatten().count();
-        if ids > story.sendings.len() {
-            let text = format!("{ids} stanza-ids, sent {} times", story.sendings.len());
+        if ids > story.sendings.len() + story.anew {
+            let text = format!("{ids} stanza-ids, sent {} times, {} of them anew", story.sendings.len(), story.anew);
             self.fault(Kind::Doubled, Some(message), None, text);
         }
         for (id, receipts) in by_id {
@@ -270,7 +274,7 @@ impl Verdict {
             let unexplained = receipts.windows(2).filter(|pair| match pair {
                 [one, two] => {
                     let same = session(one).is_some() && session(one) == session(two);
-                    same || told.is_settled(one, rules.grace)
+                    (same && !told.is_killed_between(one, two)) || told.is_settled(one, Some(two.at), rules.grace)
                 }
                 _ => false,
             });

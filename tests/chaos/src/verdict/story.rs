@@ -203,9 +203,9 @@ impl Told {
         }
     }
 
-    /// Whether a server was killed so soon after this that what it knew of it may be lost with it.
-    pub(super) fn is_in_doubt(&self, receipt: &Receipt, grace: Duration) -> bool {
-        self.killed.iter().any(|killed| (receipt.at..=receipt.at + grace).contains(killed))
+    /// Whether a server was killed between the two, and with it what it knew of the first.
+    pub(super) fn is_killed_between(&self, first: &Receipt, second: &Receipt) -> bool {
+        self.killed.iter().any(|killed| (first.at..=second.at).contains(killed))
     }
 
     /// When the client told the server that it has this. Without stream management: when the connection had taken it, which
@@ -226,8 +226,8 @@ impl Told {
 
     /// Whether the server must know for good that the client has this: the client said so, and neither its connection
     /// nor the server ended within `grace` from then on. While the server's files failed, nothing was known for good. After
-    /// a resumption the client has said it again.
-    pub(super) fn is_settled(&self, receipt: &Receipt, grace: Duration) -> bool {
+    /// a resumption the client has said it again. `until`: what was said later, or just before, is not asked.
+    pub(super) fn is_settled(&self, receipt: &Receipt, until: Option<Duration>, grace: Duration) -> bool {
         let gone = self.gone.get(&receipt.user).map(Vec::as_slice).unwrap_or_default();
         let first_after = |times: &[Duration], told: Duration| {
             times.get(times.partition_point(|time| *time < told)).copied().unwrap_or(Duration::MAX)
@@ -237,11 +237,12 @@ impl Told {
             let known = fault.fold(told, Duration::max).saturating_add(grace);
             first_after(gone, told) >= told.saturating_add(grace) && first_after(&self.killed, told) >= known
         };
+        let is_early = |told: Duration| until.is_none_or(|until| told + grace <= until);
         match receipt.place {
             None => lasts(receipt.at),
             Some((session, count)) => {
                 let counted = self.sessions.get(&session).map(|story| story.counted.as_slice()).unwrap_or_default();
-                counted.iter().any(|(at, h)| *h >= count && lasts(*at))
+                counted.iter().any(|(at, h)| *h >= count && is_early(*at) && lasts(*at))
             }
         }
     }
