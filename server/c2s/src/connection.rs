@@ -344,10 +344,11 @@ impl Connection {
         let now = Instant::now();
         let until = loop {
             let from = self.outbound.own().len();
+            let before = self.session.safe();
             while self.session.tend(now, self.outbound.own()) {}
             let safe = self.session.safe();
             if let Some(managed) = &mut self.managed {
-                managed.sent_own(self.outbound.own().get(from..).unwrap_or_default());
+                managed.sent_errors(self.outbound.own().get(from..).unwrap_or_default(), before);
                 managed.safe(safe);
             }
             let managed = self.managed.as_mut().and_then(|managed| managed.write(now, self.outbound.own()));

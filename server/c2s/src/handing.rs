@@ -147,10 +147,10 @@ pub(crate) async fn hand_over(shared: &Arc<Shared>, asked: HandOver) -> Option<H
 pub(crate) async fn leave_behind(shared: &Arc<Shared>, id: u128, live: Live) {
     let account = live.session.full().to_bare();
     let shadow = live.claim.shadow().cloned();
-    let Freezing { session, handed, acknowledged, .. } = freeze(shared, id, account, live).await;
+    let Freezing { session, handed, acknowledged, found, .. } = freeze(shared, id, account, live).await;
     if let (Some(shadow), Some(details)) = (shadow, handed.details) {
         let left = handed.unacknowledged.into_iter().map(|of| of.id).collect();
-        shadow.leave(handed.safe, Details { left, acknowledged, ..details });
+        shadow.leave(found, Details { left, acknowledged, ..details });
     }
     session.leave().await;
 }
@@ -161,6 +161,8 @@ struct Freezing {
     handed: HandedOver,
     /// How many stanzas its client has acknowledged, modulo 2^32.
     acknowledged: u32,
+    /// How many of the client's stanzas are safe for one who gets none of the errors that are left here.
+    found: u32,
     /// Whoever has it says so.
     settled: oneshot::Receiver<()>,
 }
@@ -191,12 +193,16 @@ async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) ->
             unacknowledged.push(take(envelope));
         }
     }
-    let mut errors = Vec::new();
+    let (before, mut errors) = (session.safe(), Vec::new());
     timeout(SAFE_WITHIN, settle(&mut session, &mut errors)).await.ok();
     if !errors.is_empty() {
+        managed.sent_errors(&errors, before);
         unacknowledged.push(Unacknowledged { stanza: errors, id: Vec::new() });
     }
-    returning.settled(&service).await;
+    if !returning.settled(&service).await {
+        // Nobody knows what the rows will say: messages come out of the store, when that can be asked.
+        unacknowledged.iter_mut().filter(|of| !of.id.is_empty()).for_each(|of| of.stanza.clear());
+    }
     managed.safe(session.safe());
     let details = Some(session.details(0));
     let handed = HandedOver { sent: None, safe: managed.safe_count(), details, unacknowledged, nothing: false };
@@ -205,7 +211,8 @@ async fn freeze(shared: &Arc<Shared>, id: u128, account: BareJid, live: Live) ->
     shared.frozen.lock().insert(id, left);
     // Not before: whoever asks finds it the one way or the other.
     claim.let_go();
-    Freezing { session, handed, acknowledged, settled }
+    let found = managed.final_count();
+    Freezing { session, handed, acknowledged, found, settled }
 }
 
 /// Whether somebody has the stream for good, or it is gone.

@@ -66,6 +66,9 @@ pub(crate) struct Managed {
     /// the same in one that is sent again.
     known: Vec<(u32, u64)>,
     record: Option<Box<dyn Record>>,
+    /// Errors for what could not be kept, which the client has not acknowledged: where each stands in the stream, and how many
+    /// of the client's stanzas were safe before it.
+    refusals: VecDeque<(u32, u64)>,
 }
 
 /// What a stanza that comes in is.
@@ -106,6 +109,7 @@ impl Managed {
             repeats: VecDeque::new(),
             known: Vec::new(),
             record: None,
+            refusals: VecDeque::new(),
         }
     }
 
@@ -234,6 +238,14 @@ impl Managed {
         }
     }
 
+    /// The same for errors that answer what could not be kept; `before`: what was safe before, as the ledger counts.
+    pub(crate) fn sent_errors(&mut self, bytes: &[u8], before: u64) {
+        if !bytes.is_empty() {
+            self.sent_own(bytes);
+            self.refusals.push_back((self.outbound.sent_count(), before));
+        }
+    }
+
     /// What was sent has been put before the socket. `urgent`: its sender waits for the acknowledgement.
     pub(crate) fn wrote(&mut self, urgent: bool, now: Instant) {
         self.outbound.wrote(urgent, now);
@@ -256,6 +268,7 @@ impl Managed {
             Item::Own(_) => own += 1,
         });
         self.own -= own;
+        self.forget_refusals();
         if stanzas > 0 {
             inbox.left(stanzas, bytes);
         }
@@ -285,9 +298,24 @@ impl Managed {
         self.outbound.unacknowledged()
     }
 
-    /// How many of the client's stanzas are safe, for `<failed/>` after the session's end.
+    /// Those that the client has by now.
+    fn forget_refusals(&mut self) {
+        let acknowledged = self.outbound.acknowledged_count();
+        while self.refusals.front().is_some_and(|(at, _)| acknowledged.wrapping_sub(*at) <= u32::MAX / 2) {
+            self.refusals.pop_front();
+        }
+    }
+
+    /// How many of the client's stanzas are safe.
     pub(crate) const fn safe_count(&self) -> u32 {
         self.inbound.safe_count()
+    }
+
+    /// The same for `<failed/>` after the session's end, or for whoever goes on with it and does not get what is left here: an
+    /// error that the client may not have is no answer then.
+    pub(crate) fn final_count(&self) -> u32 {
+        let before = self.refusals.front().map(|(_, before)| before.wrapping_sub(self.base) as u32);
+        before.unwrap_or_else(|| self.safe_count())
     }
 
     /// The session is over: what the client has not acknowledged.
@@ -342,6 +370,21 @@ mod tests {
         }
         managed.safe(12);
         (managed, 14)
+    }
+
+    #[test]
+    fn an_error_that_the_client_may_not_have_answers_nothing_once_the_session_is_over() {
+        let mut managed = Managed::new(Some(1), 10);
+        for n in 0..3 {
+            managed.received(&format!("<message id='{n}'/>"), || None);
+        }
+        managed.sent_errors(b"", 10);
+        managed.sent_errors(b"<message type='error'/>", 11);
+        managed.safe(13);
+        assert_eq!((managed.safe_count(), managed.final_count()), (3, 1));
+        managed.outbound.acknowledge(1, drop).unwrap();
+        managed.forget_refusals();
+        assert_eq!(managed.final_count(), 3);
     }
 
     #[test]

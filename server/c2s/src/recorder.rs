@@ -150,7 +150,10 @@ impl Shadow {
     pub(crate) fn leave(self: &Arc<Self>, h: u32, details: Details) {
         self.change(|state| {
             state.details = details;
-            state.wanted.h = Some(h);
+            // A client was told of no less than is written.
+            if h.wrapping_sub(state.record.h) as i32 > 0 {
+                state.wanted.h = Some(h);
+            }
         });
     }
 

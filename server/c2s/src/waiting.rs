@@ -104,7 +104,7 @@ impl Live {
 
     fn tend(&mut self, timer: &mut Timer, cx: &mut Context<'_>) {
         let now = Instant::now();
-        let mut errors = Vec::new();
+        let (before, mut errors) = (self.session.safe(), Vec::new());
         loop {
             while self.session.tend(now, &mut errors) {}
             self.session.register(cx.waker());
@@ -112,9 +112,7 @@ impl Live {
                 break;
             }
         }
-        if !errors.is_empty() {
-            self.managed.sent_own(&errors);
-        }
+        self.managed.sent_errors(&errors, before);
         timer.arm(self.session.deadline(now), cx);
     }
 
@@ -122,7 +120,7 @@ impl Live {
     async fn end(self) {
         let Self { session, inbox, mut managed, claim } = self;
         managed.safe(session.safe());
-        claim.ended(managed.safe_count());
+        claim.ended(managed.final_count());
         give_back(&session, inbox, managed).await;
         session.end().await;
     }

@@ -45,13 +45,15 @@ impl Service {
         self.link().notify(instance, Notice { what: Some(what) }.encode_to_vec().into());
     }
 
-    /// Waits until these instances have taken what they were told before. Not for ever.
-    pub(crate) async fn confirm(&self, instances: &[InstanceId]) {
+    /// Waits until these instances have taken what they were told before, and have written it. Not for ever: whether all have.
+    pub(crate) async fn confirm(&self, instances: &[InstanceId]) -> bool {
         let asked =
             instances.iter().map(|instance| self.ask(*instance, request::What::Settled(instance::Settled {}), CONFIRM));
-        if join_all(asked).await.iter().any(Option::is_none) {
+        let have_all = join_all(asked).await.iter().all(Option::is_some);
+        if !have_all {
             debug!("Not all instances have said that they took what they were told");
         }
+        have_all
     }
 
     /// Makes all other instances forget what they remember of an account, and waits until they have. One that does not say so
@@ -108,10 +110,7 @@ impl Handler for Ear {
             // Taken in its order: whatever came before has been dealt with, and is on its way to the store.
             Some(request::What::Settled(_)) => {
                 let service = Arc::clone(&self.0);
-                Box::pin(async move {
-                    service.journal_barrier().await;
-                    Some(Bytes::new())
-                })
+                Box::pin(async move { service.journal_barrier().await.then(Bytes::new) })
             }
             Some(request::What::Forget(instance::Forget { account })) => {
                 self.0.forget(&account);

@@ -15,8 +15,11 @@ use std::sync::{
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
+use prost::Message as _;
 use smallvec::SmallVec;
 use starling_link::{Envelope, Link, Standing, Tracking};
+use starling_proto::instance::{Request, Settled, request};
 use starling_registry::{InstanceId, Registry, Sessions};
 use starling_store::{
     Error,
@@ -29,6 +32,8 @@ use starling_xmpp::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
+
+use crate::between::CONFIRM;
 
 /// Gives ids to messages: rising, and never the same as another instance's.
 #[derive(Debug)]
@@ -206,11 +211,28 @@ impl Keeper {
         let (registry, link) = (Arc::clone(&self.registry), Arc::clone(&self.link));
         self.tasks.spawn(async move {
             match registry.with_presence(&accounts).await {
-                Ok(all) => all.iter().for_each(|sessions| poke(&*link, sessions)),
+                Ok(all) => {
+                    all.iter().for_each(|sessions| poke(&*link, sessions));
+                    heard(&*link, &all).await;
+                }
                 Err(error) => warn!(%error, "Sessions not told of pending messages."),
             }
             records.iter().for_each(settle);
         });
+    }
+}
+
+/// Waits until other instances have heard the pokes, for not so long: their sender may go on at any instance, and what it sends
+/// there must not come before what waits.
+async fn heard(link: &dyn Link, all: &[Sessions]) {
+    let mut instances: Vec<_> = all.iter().flat_map(|sessions| sessions.iter()).map(|record| record.instance).collect();
+    instances.retain(|instance| !link.is_here(*instance));
+    instances.sort_unstable();
+    instances.dedup();
+    let settled = Request { what: Some(request::What::Settled(Settled {})) }.encode_to_vec();
+    let asked = instances.into_iter().map(|instance| link.request(instance, settled.clone().into(), CONFIRM));
+    if join_all(asked).await.iter().any(Option::is_none) {
+        debug!("Not all instances have said that they heard of pending messages");
     }
 }
 

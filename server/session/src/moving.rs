@@ -56,12 +56,13 @@ impl Returning {
     }
 
     /// Waits until they are in the store, and the instances where they entered know that nobody holds them. Not for ever.
-    /// One process needs none of it: there the order of the journal is the order of everything.
-    pub async fn settled(self, service: &Service) {
-        if self.any && service.registry().are_shared() {
-            service.journal_barrier().await;
-            service.confirm(&self.entries).await;
+    /// One process needs none of it: there the order of the journal is the order of everything. Whether all of it is so.
+    pub async fn settled(self, service: &Service) -> bool {
+        if !(self.any && service.registry().are_shared()) {
+            return true;
         }
+        let is_written = service.journal_barrier().await;
+        service.confirm(&self.entries).await && is_written
     }
 }
 

@@ -278,10 +278,13 @@ impl Service {
 
     /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for
     /// long: order is then a lesser promise than an answer.
-    pub async fn journal_barrier(&self) {
-        if tokio::time::timeout(BARRIER, self.journal.barrier()).await.is_err() {
+    /// Whether all of it is.
+    pub async fn journal_barrier(&self) -> bool {
+        let is_written = tokio::time::timeout(BARRIER, self.journal.barrier()).await.is_ok();
+        if !is_written {
             debug!("The journal is not waited for any longer.");
         }
+        is_written
     }
 
     /// Who is where.
