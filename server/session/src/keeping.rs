@@ -189,7 +189,8 @@ impl Record for Kept {
     }
 
     fn may_fail(&self) -> bool {
-        self.may_fail
+        // Whoever sent it may have been told by now that it is safe: a client has it.
+        self.may_fail && !self.envelope.tracking.as_ref().is_some_and(Tracking::is_safe)
     }
 }
 

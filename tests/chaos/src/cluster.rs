@@ -207,17 +207,22 @@ impl Run<Under> {
             }
             Blow::Pause => {
                 journal.note(None, Event::Killed);
+                journal.note(None, Event::FaultBegins("an instance"));
                 self.server.cluster.stop(&instance).await?;
                 away(self, 7.0, 9.0).await?;
+                journal.note(None, Event::FaultEnds);
                 journal.note(None, Event::Killed);
                 self.server.cluster.cont(&instance).await?;
             }
             Blow::Router | Blow::Routers => {
                 let both = vec!["router-0".to_owned(), "router-1".to_owned()];
                 let routers = if blow == Blow::Routers { both } else { vec![router] };
+                journal.note(None, Event::FaultBegins("routers"));
                 self.server.kill(&routers).await?;
                 away(self, 0.2, 3.0).await?;
                 self.server.start(&routers).await?;
+                self.server.cluster.whole().await?;
+                journal.note(None, Event::FaultEnds);
             }
             Blow::Redis | Blow::Postgres => {
                 let name = if blow == Blow::Redis { "redis" } else { "postgres" };

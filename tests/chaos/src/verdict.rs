@@ -31,7 +31,8 @@
 //! first counts. Exempt is a message whose sender sent it *again* after it had first sent the other one: it may come behind.
 //! And one that came *early*, to a full JID that was bound and whose presence the server had not sent back yet, may come before
 //! others: it must be delivered at once (RFC 6121 §8.5.3.1), while what was kept waits for presence. What is sent without
-//! stream management has an order within its connection alone (RFC 6120 §10.1).
+//! stream management has an order within its connection alone (RFC 6120 §10.1). And what was sent while routers, Redis or the
+//! database were away is in no order with what its sender sent in another session.
 
 mod story;
 
@@ -316,6 +317,7 @@ impl Verdict {
                 let (Some(first), Some(last)) = (sendings.first(), sendings.last()) else { continue };
                 let early = receipts.first().is_some_and(|receipt| receipt.early);
                 match latest {
+                    Some((_, other)) if told.is_other_session(last, other) => {}
                     Some((sent, other)) if last.entry < sent => {
                         let text = format!("came behind {other}");
                         let (kind, message) = (Kind::OutOfOrder, Some(*message));

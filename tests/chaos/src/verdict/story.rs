@@ -14,6 +14,9 @@ pub(super) struct Sending {
     pub(super) entry: usize,
     /// Without stream management: the place where the connection's resource was bound.
     pub(super) connection: Option<usize>,
+    /// With it.
+    pub(super) session: Option<Session>,
+    at: Duration,
 }
 
 /// What came to a client.
@@ -142,7 +145,8 @@ impl Told {
             Event::Sent { message, place, .. } => {
                 let connection = self.bindings.get(&user).copied().filter(|_| place.is_none());
                 let story = self.messages.entry(*message).or_default();
-                story.sendings.push(Sending { entry: index, connection });
+                let session = place.map(|(session, _)| session);
+                story.sendings.push(Sending { entry: index, connection, session, at });
                 story.last = at;
                 self.sent_at.entry(*message).or_insert(at);
                 if let Some((session, n)) = place {
@@ -201,6 +205,13 @@ impl Told {
                 self.longest = self.longest.max(at.saturating_sub(*sent));
             }
         }
+    }
+
+    /// Whether `other` was sent in another session than this, which was sent while something was away that servers need.
+    pub(super) fn is_other_session(&self, sending: &Sending, other: Message) -> bool {
+        let in_fault = self.faults.iter().any(|(begin, end)| (*begin..=*end).contains(&sending.at));
+        let other = self.messages.get(&other).and_then(|story| story.sendings.first());
+        in_fault && other.is_some_and(|other| other.session != sending.session)
     }
 
     /// Whether a server was killed between the two, and with it what it knew of the first.
