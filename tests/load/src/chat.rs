@@ -172,13 +172,20 @@ impl Pairs {
                 talks.push(talk??);
             }
             let ((from, to), shape) = (ends.of(pair).ok_or("no server")?, *shape);
-            connecting.spawn(async move {
-                let mut talk = Talk::new(&from, &to, pair, &shape, first).await?;
+            connecting.spawn(async move { Talk::new(&from, &to, pair, &shape, first).await });
+        }
+        while let Some(talk) = connecting.join_next().await {
+            talks.push(talk??);
+        }
+        // Behind all log-ins: what is learnt of recipients while others log in may have to be learnt again.
+        let mut warming = JoinSet::new();
+        for mut talk in talks.drain(..) {
+            warming.spawn(async move {
                 talk.warm_up(run).await?;
                 Ok::<_, Failure>(talk)
             });
         }
-        while let Some(talk) = connecting.join_next().await {
+        while let Some(talk) = warming.join_next().await {
             talks.push(talk??);
         }
         Ok(Self { talks, pace: shape.pace })

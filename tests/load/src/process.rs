@@ -171,26 +171,27 @@ impl fmt::Display for Disturbance {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Stdio,
+    };
+
     use super::*;
 
     #[test]
     fn a_family_has_what_its_children_took_also_those_that_have_ended() {
         let own = std::process::id();
-        let mut child = Command::new("sh").args(["-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; read _"]);
-        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
-        let took = loop {
-            let took = cpu(child.id()).unwrap();
-            if took >= Duration::from_millis(50) {
-                break took;
-            }
-            std::thread::yield_now();
-        };
-        let family = || Watched::Family(own).cpu().unwrap();
-        let lives = family();
-        assert!(lives >= cpu(own).unwrap() + took - Duration::from_millis(TICK_MS));
+        let mut command = Command::new("sh");
+        command.args(["-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo done; read _"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let (alone, took) = (cpu(own).unwrap(), cpu(child.id()).unwrap());
+        let with_child = Watched::Family(own).cpu().unwrap();
+        assert!(took > Duration::ZERO && with_child >= alone + took, "{alone:?} {took:?} {with_child:?}");
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert!(family() >= lives, "what has ended is not forgotten");
+        assert!(Watched::Family(own).cpu().unwrap() >= with_child, "what has ended is not forgotten");
     }
 
     #[test]
