@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use starling_store::{Change, Direction, MessageId, Messages, Row, RowState, SqliteStore, Store as _};
+use starling_store::{Change, Direction, MessageId, Messages as _, Row, RowState, SqliteStore, Store as _};
 
 use crate::Failure;
 
@@ -43,16 +43,9 @@ pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(),
 }
 
 /// How many rows the first `users` users have that came after `since`. A server may have the database open.
-pub(crate) async fn count_in(database: &Path, users: usize, since: SystemTime) -> Result<u64, Failure> {
+pub(crate) async fn count(database: &Path, users: usize, since: SystemTime) -> Result<u64, Failure> {
     let store = SqliteStore::open(database).await?;
-    let counted = count(&store, users, since).await;
-    store.close().await;
-    counted
-}
-
-/// The same in any store.
-pub(crate) async fn count(store: &impl Messages, users: usize, since: SystemTime) -> Result<u64, Failure> {
-    let since = MessageId::new(millis(since)?, 0, 0);
+    let since = id_at(since)?;
     let mut counted = 0;
     for user in 0..users {
         let (account, mut after) = (format!("user{user}@localhost"), Some(since));
@@ -65,7 +58,13 @@ pub(crate) async fn count(store: &impl Messages, users: usize, since: SystemTime
             }
         }
     }
+    store.close().await;
     Ok(counted)
+}
+
+/// Ids of later messages are greater.
+pub(crate) fn id_at(time: SystemTime) -> Result<MessageId, Failure> {
+    Ok(MessageId::new(millis(time)?, 0, 0))
 }
 
 fn millis(time: SystemTime) -> Result<u64, Failure> {

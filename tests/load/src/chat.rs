@@ -103,7 +103,7 @@ impl Chat {
 
     /// Whether a row for each end of each message is in the archive, of a server that has settled; what is wrong, if not.
     pub(crate) async fn unarchived(&self, database: &Path, pairs: usize) -> Result<Option<String>, Failure> {
-        Ok(self.missing_rows(archive::count_in(database, 2 * pairs, self.began).await?))
+        Ok(self.missing_rows(archive::count(database, 2 * pairs, self.began).await?))
     }
 
     /// The same, of so many rows that are there.

@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 
 use self::{
-    scenario::{Ground, PAIRS, SCENARIOS, Scenario, Sessions},
+    scenario::{Ground, SCENARIOS, Scenario, Sessions},
     table::{Row, Sample, Way},
 };
 use crate::{
@@ -58,11 +58,12 @@ impl Extent {
         }
     }
 
-    const fn accounts(&self, ground: Ground) -> usize {
-        match ground {
-            Ground::Between | Ground::Across(_) => 2 * PAIRS,
+    fn accounts(&self, scenario: &Scenario) -> usize {
+        let others = match scenario.ground {
+            Ground::Between | Ground::Across(_) => 0,
             Ground::Beside(sessions) => self.sessions(sessions),
-        }
+        };
+        others.max(2 * scenario.pairs)
     }
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn run(wanted: Wanted) -> Result<(), Failure> {
     let program = server_program(wanted.program)?;
     let is_wanted = |scenario: &&Scenario| wanted.only.as_ref().is_none_or(|only| scenario.name.contains(only));
     let scenarios: Vec<_> = SCENARIOS.iter().filter(is_wanted).collect();
-    let accounts = scenarios.iter().map(|scenario| extent.accounts(scenario.ground)).max();
+    let accounts = scenarios.iter().map(|scenario| extent.accounts(scenario)).max();
     let backends = Backends::start(&program, accounts.ok_or("no such scenario")?).await?;
     let mut bench = Bench { extent, backends, program, alone: None, cluster: None, beside: Vec::new(), relay: None };
     let (mut rows, mut broken) = (Vec::new(), Vec::new());
@@ -180,14 +181,14 @@ impl Bench {
             before => {
                 drop(before);
                 let settings: &[_] = if scenario.archive { &[] } else { &[("ARCHIVE_ENABLED", "false")] };
-                Installation::new(&self.program, Place::Disk, 2 * PAIRS, settings).await?.start().await?
+                Installation::new(&self.program, Place::Disk, 2 * scenario.pairs, settings).await?.start().await?
             }
         };
         let (ends, watched) = (Ends::at(server.target(false)?), [Watched::Process(server.pid)]);
         let chat = chat::run(&ends, &watched, &scenario.shape(), self.extent.duration).await?;
         let mut wrong = broken(&chat);
         if scenario.archive && wrong.is_empty() {
-            wrong.extend(chat.unarchived(&server.database(), PAIRS).await?);
+            wrong.extend(chat.unarchived(&server.database(), scenario.pairs).await?);
         }
         self.alone = Some((scenario.archive, server));
         Ok((chat, wrong))
@@ -222,10 +223,10 @@ impl Bench {
         let chat = pairs.close(measured).await?;
         eprintln!("  {}", told(&counters, chat.tally.received, took));
         let mut wrong = broken(&chat);
-        wrong.extend(went_astray(&counters, scenario.ground, scenario.managed.is_some(), chat.tally.received));
+        wrong.extend(went_astray(&counters, scenario, chat.tally.received));
         if scenario.archive && wrong.is_empty() {
             let expected = 2 * chat.tally.sent;
-            wrong.extend(chat.missing_rows(self.backends.archived(cluster, 2 * PAIRS, chat.began, expected).await?));
+            wrong.extend(chat.missing_rows(self.backends.archived(cluster, chat.began, expected).await?));
         }
         Ok((chat, wrong))
     }
@@ -247,7 +248,7 @@ impl Bench {
             return Err(format!("{wanted} sessions, and only {files} open files are allowed (ulimit -n)").into());
         }
         let targets = self.cluster.as_ref().map_or_else(|| Ok(Vec::new()), Cluster::targets)?;
-        let there = 2 * PAIRS + self.beside.iter().map(Reading::len).sum::<usize>();
+        let there = 2 * scenario.pairs + self.beside.iter().map(Reading::len).sum::<usize>();
         self.beside.push(log_in_beside(&targets, there, wanted).await?);
         Ok(())
     }
@@ -269,19 +270,19 @@ fn broken(chat: &Chat) -> Vec<String> {
 }
 
 /// What did not go the way that it should, by what processes counted.
-fn went_astray(counters: &Counters, ground: Ground, managed: bool, messages: u64) -> Vec<String> {
+fn went_astray(counters: &Counters, scenario: &Scenario, messages: u64) -> Vec<String> {
     let mut wrong = Vec::new();
     // The first message of each pair was before. Since then, keys that were kept alive may have been looked at again.
     let looked_up = counters.all_pods("starling_registry_cache_misses_total");
-    if looked_up > PAIRS as u64 {
+    if looked_up > scenario.pairs as u64 {
         wrong.push(format!("Redis was asked {looked_up} times where recipients are"));
     }
     // What leases need goes by the time, not by messages; counts of streams (XEP-0198) are written some times a second.
     let commands: u64 = counters.redis.iter().map(|(_, calls)| calls).sum();
-    if !managed && commands > messages / LEASES {
+    if scenario.managed.is_none() && commands > messages / LEASES {
         wrong.push(format!("Redis carried out {commands} commands for {messages} messages"));
     }
-    if let Ground::Across(1) = ground {
+    if let Ground::Across(1) = scenario.ground {
         return wrong;
     }
     if counters.router.get("starling_router_forwarded_total") == 0 {
@@ -292,7 +293,7 @@ fn went_astray(counters: &Counters, ground: Ground, managed: bool, messages: u64
         wrong.push(format!("{} sent and {} taken by the link", counters.all_pods(sent), counters.all_pods(taken)));
     }
     for (number, pod) in counters.pods.iter().enumerate() {
-        let is_used = match (ground, number) {
+        let is_used = match (scenario.ground, number) {
             (Ground::Across(_), _) => pod.get(sent) > 0 && pod.get(taken) > 0,
             (_, 0) => pod.get(sent) >= messages,
             _ => pod.get(taken) >= messages,
@@ -349,8 +350,14 @@ mod tests {
         }
     }
 
+    const PAIRS: usize = 50;
+
+    fn scenario(ground: Ground, managed: Option<u32>) -> Scenario {
+        Scenario { name: "chat", archive: false, managed, pairs: PAIRS, pace: chat::Pace::Window(1), ground }
+    }
+
     fn faults(counters: &Counters, ground: Ground) -> usize {
-        went_astray(counters, ground, false, 100).len()
+        went_astray(counters, &scenario(ground, None), 100).len()
     }
 
     #[test]
@@ -381,6 +388,6 @@ mod tests {
         let mut counters = counters(&[pod(0, 0)], 0);
         counters.redis = Counted::commands("cmdstat_evalsha:calls=100,usec=1\n");
         assert_eq!(faults(&counters, Ground::Across(1)), 1);
-        assert_eq!(went_astray(&counters, Ground::Across(1), true, 100).len(), 0);
+        assert_eq!(went_astray(&counters, &scenario(Ground::Across(1), Some(10)), 100).len(), 0);
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::chat::{Pace, Shape};
 
-/// Pairs that chat.
-pub(super) const PAIRS: usize = 50;
+/// Pairs that chat, where it is not said otherwise.
+const PAIRS: usize = 50;
 /// Messages a second, on schedule.
 const RATE: f64 = 2000.0;
 /// Messages after which a client asks for an acknowledgement (XEP-0198 §4).
@@ -15,6 +15,7 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) archive: bool,
     pub(super) managed: Option<u32>,
+    pub(super) pairs: usize,
     pub(super) pace: Pace,
     pub(super) ground: Ground,
 }
@@ -39,8 +40,13 @@ pub(super) enum Sessions {
 }
 
 impl Scenario {
+    const fn of(mut self, pairs: usize) -> Self {
+        self.pairs = pairs;
+        self
+    }
+
     pub(super) const fn shape(&self) -> Shape {
-        Shape { pairs: PAIRS, pace: self.pace, managed: self.managed, carbons: false }
+        Shape { pairs: self.pairs, pace: self.pace, managed: self.managed, carbons: false }
     }
 
     pub(super) const fn instances(&self) -> usize {
@@ -60,7 +66,7 @@ const CHAT: Pace = Pace::Window(1);
 const SCHEDULED: Pace = Pace::Rate(RATE);
 
 const fn scenario(name: &'static str, archive: bool, managed: Option<u32>, pace: Pace, ground: Ground) -> Scenario {
-    Scenario { name, archive, managed, pace, ground }
+    Scenario { name, archive, managed, pairs: PAIRS, pace, ground }
 }
 
 /// In the order in which they run: as few servers as possible are started. Sessions that are beside others come last on
@@ -82,5 +88,7 @@ pub(super) const SCENARIOS: &[Scenario] = &{
         scenario("chat, 1 instance", false, None, CHAT, Across(1)),
         scenario("chat, 2 instances", false, None, CHAT, Across(2)),
         scenario("chat, 3 instances", false, None, CHAT, Across(3)),
+        // As many pairs at each instance as where there are two: batches are as full.
+        scenario("chat, 3 instances, 75 pairs", false, None, CHAT, Across(3)).of(75),
     ]
 };
