@@ -45,7 +45,7 @@ pub(crate) async fn fill(database: &Path, users: usize, rows: u64) -> Result<(),
 /// How many rows the first `users` users have that came after `since`. A server may have the database open.
 pub(crate) async fn count(database: &Path, users: usize, since: SystemTime) -> Result<u64, Failure> {
     let store = SqliteStore::open(database).await?;
-    let since = MessageId::new(millis(since)?, 0, 0);
+    let since = id_at(since)?;
     let mut counted = 0;
     for user in 0..users {
         let (account, mut after) = (format!("user{user}@localhost"), Some(since));
@@ -60,6 +60,11 @@ pub(crate) async fn count(database: &Path, users: usize, since: SystemTime) -> R
     }
     store.close().await;
     Ok(counted)
+}
+
+/// Ids of later messages are greater.
+pub(crate) fn id_at(time: SystemTime) -> Result<MessageId, Failure> {
+    Ok(MessageId::new(millis(time)?, 0, 0))
 }
 
 fn millis(time: SystemTime) -> Result<u64, Failure> {

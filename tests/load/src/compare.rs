@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use self::scenario::{Load, SCENARIOS, Scenario, Setup};
 use crate::{
     Failure,
-    chat::{self, Pace, Shape},
+    chat::{self, Ends, Pace, Shape},
     client::Manner,
     friends::{self, Ring},
     presence,
+    process::Watched,
     server::{Installation, Place, Relay, Server},
     sessions,
     target::Target,
@@ -232,7 +233,7 @@ impl Bench {
     }
 
     async fn chat(&self, target: &Target, pid: u32, shape: &Shape, archive: Option<&Path>) -> Result<Figure, Failure> {
-        let chat = chat::run(target, pid, shape, self.extent.duration).await?;
+        let chat = chat::run(&Ends::at(target.clone()), &[Watched::Process(pid)], shape, self.extent.duration).await?;
         eprintln!("  {chat}");
         let millis = |latency: Duration| latency.as_secs_f64() * 1e3;
         let latency = matches!(shape.pace, Pace::Rate(_)).then(|| (millis(chat.p50), millis(chat.p99)));
@@ -240,6 +241,6 @@ impl Bench {
         if let (Some(database), None) = (archive, &wrong) {
             wrong = chat.unarchived(database, shape.pairs).await?;
         }
-        Ok(Figure { cost: chat.cpu_us, latency, wrong })
+        Ok(Figure { cost: chat.all_cpu_us(), latency, wrong })
     }
 }

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use crate::{
     Failure, archive,
-    chat::{self, Chat, Pace, Shape},
+    chat::{self, Chat, Ends, Pace, Shape},
     client::Manner,
     compare::server_program,
-    friends, process,
+    friends,
+    process::{self, Watched},
     server::{Installation, Place},
     sessions::Reading,
 };
@@ -83,9 +84,10 @@ pub(crate) async fn run(
                 continue;
             }
         };
-        let ratio = chat.cpu_us / *first.get_or_insert(chat.cpu_us);
+        let cost = chat.all_cpu_us();
+        let ratio = cost / *first.get_or_insert(cost);
         let (p50, p99) = (chat.p50.as_secs_f64() * 1e3, chat.p99.as_secs_f64() * 1e3);
-        println!("{:>9} {:>9} {:>15.2} {ratio:>8.2} {p50:>9.2} {p99:>9.2}", size.sessions, size.archived, chat.cpu_us);
+        println!("{:>9} {:>9} {:>15.2} {ratio:>8.2} {p50:>9.2} {p99:>9.2}", size.sessions, size.archived, cost);
         eprintln!("  {chat}");
         if !chat.tally.is_whole() {
             broken.push(format!("{size:?}: {chat}"));
@@ -94,7 +96,7 @@ pub(crate) async fn run(
             "sessions": size.sessions,
             "archived": size.archived,
             "unit": "us CPU/message",
-            "starling": chat.cpu_us,
+            "starling": cost,
             "ratio": ratio,
             "p50_ms": p50,
             "p99_ms": p99,
@@ -120,7 +122,7 @@ async fn row(program: &Path, size: Size, duration: Duration) -> Result<Chat, Fai
     let manner = Manner { presence: true, ..Manner::default() };
     let idle = Reading::new(friends::log_in(&target, 2 * PAIRS..size.sessions, manner).await?);
     let shape = Shape { pairs: PAIRS, pace: Pace::Window(1), managed: None, carbons: false };
-    let chat = chat::run(&target, server.pid, &shape, duration).await?;
+    let chat = chat::run(&Ends::at(target), &[Watched::Process(server.pid)], &shape, duration).await?;
     friends::close(idle.end().await?).await?;
     match chat.unarchived(&server.database(), PAIRS).await? {
         None => Ok(chat),

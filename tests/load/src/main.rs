@@ -4,6 +4,7 @@
 //!   compare ──► starlingd (child) ◄── log-in, chat, presence, idle ──► relay (child)
 //!   growth           │ /proc: CPU, PSS                                      │
 //!                    └────────────────── one table ─────────────────────────┘
+//!   routed  ──► the same messages within one process, between processes, and at the relay
 //! ```
 //!
 //! Accounts are `user0@DOMAIN`, `user1@DOMAIN`, … with the passwords `password0`, `password1`, …; `starling-load users N`
@@ -12,14 +13,17 @@
 mod archive;
 mod chat;
 mod client;
+mod cluster;
 mod compare;
 mod friends;
 mod growth;
 mod presence;
 mod process;
 mod relay;
+mod routed;
 mod server;
 mod sessions;
+mod starlingd;
 mod tally;
 mod target;
 
@@ -29,9 +33,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use starling_stream::connect::Security;
 
 use crate::{
-    chat::{Pace, Shape},
+    chat::{Ends, Pace, Shape},
     client::Manner,
     friends::Ring,
+    process::Watched,
     target::Target,
 };
 
@@ -149,6 +154,29 @@ enum Command {
         #[arg(long)]
         json: Option<std::path::PathBuf>,
     },
+    /// Start one server, a cluster and a relay, and show what a message costs that goes from one instance to another: CPU by
+    /// process, latency, beside more sessions, with more instances.
+    Routed {
+        /// The server's program; beside this one if not given.
+        #[arg(long, env = "STARLINGD")]
+        program: Option<std::path::PathBuf>,
+        /// About a second of each, and far fewer sessions: fails if anything is lost, doubled, out of order, or went another
+        /// way than it should, whatever it costs.
+        #[arg(long)]
+        short: bool,
+        /// Also print all of it as a Markdown table at the end.
+        #[arg(long, conflicts_with = "short")]
+        full: bool,
+        /// Only scenarios with this in their names.
+        #[arg(long)]
+        only: Option<String>,
+        /// How often each is repeated; the median is shown. [default: 3; 1 if it is short]
+        #[arg(long)]
+        repetitions: Option<usize>,
+        /// Also write the figures to this file, as JSON.
+        #[arg(long)]
+        json: Option<std::path::PathBuf>,
+    },
     /// Print accounts for `starlingd user import`.
     Users {
         /// How many.
@@ -232,7 +260,10 @@ async fn run(command: Command) -> Result<(), Failure> {
             let pace = rate.map_or(Pace::Window(window), Pace::Rate);
             let shape = Shape { pairs, pace, managed, carbons };
             let duration = Duration::from_secs(seconds);
-            println!("{}", chat::run(&server.target()?, server.pid, &shape, duration).await?);
+            println!(
+                "{}",
+                chat::run(&Ends::at(server.target()?), &[Watched::Process(server.pid)], &shape, duration).await?
+            );
         }
         Command::Presence { server, users, contacts, seconds } => {
             let duration = Duration::from_secs(seconds);
@@ -254,6 +285,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Growth { program, short, sessions, archived, json } => {
             growth::run(program, short, growth::Size::alone(sessions, archived), json.as_deref()).await?;
+        }
+        Command::Routed { program, short, full, only, repetitions, json } => {
+            routed::run(routed::Wanted { program, short, markdown: full, only, repetitions, json }).await?;
         }
         Command::Users { count, domain } => print!("{}", target::users(count, &domain)),
         Command::Relay => relay::serve().await?,

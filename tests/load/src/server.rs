@@ -1,4 +1,4 @@
-//! The processes under load: `starlingd` with a data folder of its own, and the relay.
+//! The processes under load: a `starlingd` that is alone, with a data folder of its own, and the relay.
 
 use std::{
     net::SocketAddr,
@@ -6,17 +6,17 @@ use std::{
     process::Stdio,
 };
 
-use serde_json::Value;
 use starling_stream::connect::Security;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
 use crate::{
     Failure,
-    target::{Target, users},
+    starlingd::{Starlingd, Start},
+    target::Target,
 };
 
 /// Of a size that rosters fit in, on every Linux.
@@ -33,30 +33,26 @@ pub(crate) enum Place {
 
 /// A server's program, settings and data. The folder goes when this is dropped.
 pub(crate) struct Installation {
-    program: PathBuf,
-    settings: &'static [(&'static str, &'static str)],
+    start: Start,
     data: TempDir,
 }
 
 impl Installation {
-    /// A new data folder with so many accounts. `settings`: variables over those of `tests/open.toml`.
+    /// A new data folder with so many accounts. `settings`: over those of [`Start::new`].
     pub(crate) async fn new(
         program: &Path,
         place: Place,
         accounts: usize,
-        settings: &'static [(&'static str, &'static str)],
+        settings: &[(&str, &str)],
     ) -> Result<Self, Failure> {
         let data = match place {
             Place::Memory if Path::new(IN_MEMORY).is_dir() => tempfile::tempdir_in(IN_MEMORY)?,
             Place::Memory | Place::Disk => tempfile::tempdir()?,
         };
-        let installation = Self { program: program.to_owned(), settings, data };
-        let import = installation.command(&["user", "import", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-        let mut import = import.map_err(|error| format!("{}: {error}", program.display()))?;
-        if let Some(mut input) = import.stdin.take() {
-            input.write_all(users(accounts, "localhost").as_bytes()).await?;
-        }
-        if import.wait().await?.success() { Ok(installation) } else { Err("accounts not imported".into()) }
+        let start = Start::new(program, data.path());
+        let start = settings.iter().fold(start, |start, (name, value)| start.set(name, *value));
+        start.import(accounts).await?;
+        Ok(Self { start, data })
     }
 
     /// The file that the server keeps messages in.
@@ -64,56 +60,17 @@ impl Installation {
         self.data.path().join("starling.db")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/../open.toml");
-        let mut command = Command::new(&self.program);
-        command.args(arguments).args(["--config", settings]);
-        command.env("STARLING_DATA", self.data.path());
-        command.env("STARLING_C2S_STARTTLS_LISTEN", "[\"127.0.0.1:0\"]");
-        command.env("STARLING_C2S_DIRECT_TLS_LISTEN", "[\"127.0.0.1:0\"]");
-        command.env("STARLING_HTTP_LISTEN", "127.0.0.1:0").env("STARLING_LOG_FORMAT", "json");
-        command.envs(self.settings.iter().copied());
-        command.kill_on_drop(true);
-        command
-    }
-
     /// Starts a server on the folder, which no other may have.
     pub(crate) async fn start(self) -> Result<Server, Failure> {
-        let mut process = self.command(&["run"]).stderr(Stdio::piped()).spawn()?;
-        let mut log = BufReader::new(process.stderr.take().ok_or("no log")?).lines();
-        let (mut starttls, mut said) = (None, String::new());
-        loop {
-            let Some(line) = log.next_line().await? else {
-                return Err(format!("the server does not start: {said}").into());
-            };
-            let Ok(event) = serde_json::from_str::<Value>(&line) else {
-                said = line;
-                continue;
-            };
-            match event["message"].as_str() {
-                Some("Listening") if event["role"] == "c2s-starttls" => {
-                    starttls = event["address"].as_str().and_then(|address| address.parse().ok());
-                }
-                Some("Ready") => break,
-                _ => said = line,
-            }
-        }
-        // Whoever does not read its log would stop it.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Ok(Server {
-            pid: process.id().ok_or("the server has ended")?,
-            starttls: starttls.ok_or("the server does not listen")?,
-            process,
-            installation: self,
-        })
+        let process = self.start.run().await?;
+        Ok(Server { pid: process.pid, process, installation: self })
     }
 }
 
 /// A `starlingd` that runs until it is dropped.
 pub(crate) struct Server {
     pub(crate) pid: u32,
-    starttls: SocketAddr,
-    process: Child,
+    process: Starlingd,
     installation: Installation,
 }
 
@@ -121,7 +78,7 @@ impl Server {
     pub(crate) fn target(&self, tls: bool) -> Result<Target, Failure> {
         let security = if tls { Security::StartTls } else { Security::None };
         let certificate = self.installation.data.path().join("tls/self-signed.crt");
-        Target::xmpp(self.starttls, security, Some(&certificate), "localhost")
+        Target::xmpp(self.process.address("c2s-starttls")?, security, Some(&certificate), "localhost")
     }
 
     /// The file that it keeps messages in.
@@ -131,9 +88,8 @@ impl Server {
 
     /// Ends the process at once.
     pub(crate) async fn end(self) -> Result<Installation, Failure> {
-        let Self { mut process, installation, .. } = self;
-        process.kill().await?;
-        Ok(installation)
+        self.process.end().await?;
+        Ok(self.installation)
     }
 }
 

@@ -145,6 +145,11 @@ impl Reading {
         reading
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.stop.len()
+    }
+
     /// The sessions, which are not read any more.
     ///
     /// # Errors

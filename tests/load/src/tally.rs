@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) unacknowledged: u64,
     /// Sent after they were due. Nobody's fault but the machine's: nothing is wrong with them.
     pub(crate) late: u64,
+    /// How long after they were due.
+    pub(crate) lags: Vec<Duration>,
     seen: Vec<u64>,
     last: Option<u64>,
     latencies: Vec<Duration>,
@@ -60,15 +62,25 @@ impl Tally {
         self.errors += other.errors;
         self.unacknowledged += other.unacknowledged;
         self.late += other.late;
+        self.lags.extend(other.lags);
         self.latencies.extend(other.latencies);
     }
 
-    /// The latency that this part of the messages did not pass: 0.5, 0.99.
+    /// The latency that this part of the messages did not pass: 0.5, 0.99, 1.
     pub(crate) fn latency(&mut self, part: f64) -> Duration {
-        self.latencies.sort_unstable();
-        let index = (self.latencies.len() as f64 * part) as usize;
-        self.latencies.get(index.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
+        quantile(&mut self.latencies, part)
     }
+
+    /// The same of how late they were sent.
+    pub(crate) fn lag(&mut self, part: f64) -> Duration {
+        quantile(&mut self.lags, part)
+    }
+}
+
+fn quantile(times: &mut [Duration], part: f64) -> Duration {
+    times.sort_unstable();
+    let index = (times.len() as f64 * part) as usize;
+    times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
 impl fmt::Display for Tally {

@@ -8,9 +8,12 @@
 
 use std::{pin::pin, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
-use super::{Shape, Tally};
+use super::{Shape, Tally, schedule};
 use crate::{
     Failure,
     client::{Client, Copy, Event, Manner, RESOURCE},
@@ -21,19 +24,18 @@ use crate::{
 const BODY: usize = 200;
 /// For what is still under way when the time is over.
 const LAST: Duration = Duration::from_secs(10);
-/// How late a timer may be: a message that is later is late by the fault of what is under load, or of the machine, and
-/// its latency counts from when it was due.
-const TIMER: Duration = Duration::from_millis(2);
+/// Whoever sends so long after it was due is late, by the machine's fault.
+const LATE: Duration = Duration::from_millis(2);
 /// The resource of a user's second session.
 const OTHER: &str = "other";
 
 /// When this pair sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Turn {
-    /// While fewer than so many are under way.
-    Window(usize),
-    /// Every `period`, the first after `phase`.
-    Schedule { period: Duration, phase: Duration },
+    /// While fewer than so many are under way, for so long.
+    Window(usize, Duration),
+    /// When it is told that a message is due.
+    Schedule(mpsc::Receiver<std::time::Instant>),
 }
 
 /// One pair, of which one sends.
@@ -68,21 +70,22 @@ enum Seat {
 }
 
 impl Talk {
-    pub(super) async fn new(target: &Target, pair: usize, shape: &Shape, run: u32) -> Result<Self, Failure> {
+    /// `from`, `to`: where the sender and the receiver log in.
+    pub(super) async fn new(from: &Target, to: &Target, pair: usize, shape: &Shape, run: u32) -> Result<Self, Failure> {
         let (one, two) = (2 * pair, 2 * pair + 1);
         let manner = Manner { managed: shape.managed, roster: false, presence: shape.carbons, carbons: shape.carbons };
-        let first = |user, peer| Client::log_in(target, user, RESOURCE, peer, manner);
-        let (sender, receiver) = tokio::try_join!(first(one, two), first(two, one))?;
+        let first = |target, user, peer| Client::log_in(target, user, RESOURCE, peer, manner);
+        let (sender, receiver) = tokio::try_join!(first(from, one, two), first(to, two, one))?;
         let others = if shape.carbons {
-            let second = |user| Client::log_in(target, user, OTHER, user, manner);
-            Some(tokio::try_join!(second(one), second(two))?)
+            let second = |target, user| Client::log_in(target, user, OTHER, user, manner);
+            Some(tokio::try_join!(second(from, one), second(to, two))?)
         } else {
             None
         };
         let mut body = "Lorem ipsum ".repeat(BODY / 12 + 1);
         body.truncate(BODY);
         Ok(Self {
-            to: format!("{}/{RESOURCE}", target.bare_jid(two)),
+            to: format!("{}/{RESOURCE}", to.bare_jid(two)),
             body,
             run,
             sender,
@@ -93,41 +96,39 @@ impl Talk {
         })
     }
 
-    /// Sends for `duration`, and waits until everything came and is acknowledged, or [`LAST`] is over.
-    pub(super) async fn run(&mut self, turn: Turn, duration: Duration) -> Result<(), Failure> {
+    /// One message that is not counted: whoever has to be found for it has been found then.
+    ///
+    /// # Errors
+    /// It did not come, or not once.
+    pub(super) async fn warm_up(&mut self, run: u32) -> Result<(), Failure> {
+        self.run(Turn::Schedule(schedule::once())).await?;
+        let Tallies { direct, sent, received, strange } = std::mem::take(&mut self.tallies);
+        let copies = if self.others.is_some() { vec![direct, sent, received] } else { vec![direct] };
+        if let Some(tally) = copies.iter().find(|tally| !tally.is_whole() || strange > 0) {
+            return Err(format!("the first message to {}: {tally}", self.to).into());
+        }
+        self.sent_at.clear();
+        self.run = run;
+        Ok(())
+    }
+
+    /// Sends as `turn` says, and waits until everything came and is acknowledged, or [`LAST`] is over.
+    pub(super) async fn run(&mut self, mut turn: Turn) -> Result<(), Failure> {
         let began = Instant::now();
-        let (end, last) = (began + duration, began + duration + LAST);
-        let mut due = match turn {
-            Turn::Schedule { phase, .. } => began + phase,
-            Turn::Window(_) => end,
+        let mut end = match turn {
+            Turn::Window(_, duration) => Some(began + duration),
+            // Its queue says when it is over.
+            Turn::Schedule(_) => None,
         };
-        let mut timer = pin!(sleep_until(last));
+        let mut timer = pin!(sleep_until(end.unwrap_or(began) + LAST));
         let mut asked = false;
         loop {
-            let mut now = Instant::now();
-            match turn {
-                Turn::Window(window) => {
-                    while now < end && self.under_way() < window as u64 {
-                        self.say(now).await?;
-                        now = Instant::now();
-                    }
-                }
-                Turn::Schedule { period, .. } => {
-                    while due <= now && due < end {
-                        let is_late = now - due > TIMER;
-                        self.tallies.direct.late += u64::from(is_late);
-                        self.say(if is_late { due } else { now }).await?;
-                        due += period;
-                        now = Instant::now();
-                    }
-                    let next = if due < end { due } else { last };
-                    if timer.deadline() != next {
-                        timer.as_mut().reset(next);
-                    }
+            if let Turn::Window(window, _) = turn {
+                while end.is_some_and(|end| Instant::now() < end) && self.under_way() < window as u64 {
+                    self.say(Instant::now()).await?;
                 }
             }
-            let is_over = now >= end || matches!(turn, Turn::Schedule { .. }) && due >= end;
-            if is_over && self.under_way() == 0 {
+            if end.is_some_and(|end| Instant::now() >= end) && self.under_way() == 0 {
                 if self.sender.unacknowledged() == 0 {
                     return self.acknowledge().await;
                 }
@@ -136,16 +137,25 @@ impl Talk {
                     asked = true;
                 }
             }
-            if now >= last {
-                // What did not come by now is lost, and counted so.
-                return Ok(());
-            }
             tokio::select! {
+                due = next_turn(&mut turn), if end.is_none() => {
+                    let now = Instant::now();
+                    match due.map(Instant::from_std) {
+                        Some(due) => {
+                            self.tallies.direct.late += u64::from(now - due > LATE);
+                            self.tallies.direct.lags.push(now - due);
+                            self.say(due).await?;
+                        }
+                        None => end = Some(now),
+                    }
+                    timer.as_mut().reset(now + LAST);
+                }
                 event = next(&mut self.sender, &mut self.receiver, &mut self.others) => {
                     let (seat, event) = event?;
                     self.take(seat, event).await?;
                 }
-                () = timer.as_mut() => {}
+                // What did not come by now is lost, and counted so.
+                () = timer.as_mut() => return Ok(()),
             }
         }
     }
@@ -242,6 +252,14 @@ impl Talk {
         // At the relay each end waits for the other's: they are closed together.
         tokio::try_join!(self.sender.close(), self.receiver.close())?;
         Ok(tally)
+    }
+}
+
+/// When the next message is due; `None` if none is any more. May be dropped without loss.
+async fn next_turn(turn: &mut Turn) -> Option<std::time::Instant> {
+    match turn {
+        Turn::Schedule(turns) => turns.recv().await,
+        Turn::Window(..) => None,
     }
 }
 

@@ -37,7 +37,7 @@ impl Setup {
     pub(super) const fn settings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Archive => &[],
-            Self::NoArchive | Self::Friends => &[("STARLING_ARCHIVE_ENABLED", "false")],
+            Self::NoArchive | Self::Friends => &[("ARCHIVE_ENABLED", "false")],
         }
     }
 }
