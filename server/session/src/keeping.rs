@@ -9,8 +9,9 @@
 //! All of it is the entry's: other instances that hold the message tell it what became of it. Where the entry is no more,
 //! they write themselves.
 
+use std::collections::BTreeSet;
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, OnceLock, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -194,8 +195,30 @@ impl Record for Kept {
     }
 }
 
+/// Accounts whose sessions could not be told of pending messages, because the registry was away. Of more, the sessions look by
+/// themselves when the registry is back at their instance.
+#[derive(Debug, Default)]
+pub(crate) struct Untold(Mutex<BTreeSet<BareJid>>);
+
+impl Untold {
+    /// At most so many.
+    const ACCOUNTS: usize = 65_536;
+
+    fn add(&self, accounts: Vec<BareJid>) {
+        let mut untold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = Self::ACCOUNTS.saturating_sub(untold.len());
+        untold.extend(accounts.into_iter().take(room));
+    }
+
+    /// All of them: whoever takes them tells them.
+    pub(crate) fn take(&self) -> Vec<BareJid> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
+    }
+}
+
 /// Hears from the journal.
 pub(crate) struct Keeper {
+    pub(crate) untold: Arc<Untold>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) tasks: TaskTracker,
@@ -209,14 +232,22 @@ impl Keeper {
         let mut accounts: Vec<_> = records.iter().filter_map(|record| BareJid::new(record.account()).ok()).collect();
         accounts.sort_unstable();
         accounts.dedup();
-        let (registry, link) = (Arc::clone(&self.registry), Arc::clone(&self.link));
+        let (registry, link, untold) = (Arc::clone(&self.registry), Arc::clone(&self.link), Arc::clone(&self.untold));
         self.tasks.spawn(async move {
             match registry.with_presence(&accounts).await {
                 Ok(all) => {
                     all.iter().for_each(|sessions| poke(&*link, sessions));
                     heard(&*link, &all).await;
                 }
-                Err(error) => warn!(%error, "Sessions not told of pending messages."),
+                Err(error) => {
+                    warn!(%error, accounts = accounts.len(), "Sessions are told of pending messages once more, later");
+                    // As far as it is remembered who is where; and again when the registry says so.
+                    let known: Vec<_> =
+                        accounts.iter().filter_map(|account| registry.cached(account.as_str())).collect();
+                    known.iter().for_each(|sessions| poke(&*link, sessions));
+                    untold.add(accounts);
+                    heard(&*link, &known).await;
+                }
             }
             records.iter().for_each(settle);
         });

@@ -25,7 +25,7 @@ use crate::{
     between::Streams,
     copies::Recent,
     extension::Extensions,
-    keeping::{Ids, Keeper, Kept},
+    keeping::{Ids, Keeper, Kept, Untold},
     offline::Waiting,
     privacy,
     roster::Rosters,
@@ -77,6 +77,7 @@ pub struct Service {
     tasks: TaskTracker,
     ids: Ids,
     journal: Journal<Kept>,
+    untold: Arc<Untold>,
     waiting: Waiting,
     recent: Recent,
     rosters: Rosters,
@@ -118,7 +119,9 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let Parts { instance, domains, policy, registry, link, store, extensions, metrics, journal, revoked } = parts;
         let tasks = TaskTracker::new();
+        let untold = Arc::<Untold>::default();
         let keeper = Keeper {
+            untold: Arc::clone(&untold),
             registry: Arc::clone(&registry),
             link: Arc::clone(&link),
             tasks: tasks.clone(),
@@ -138,6 +141,7 @@ impl Service {
             tasks,
             ids: Ids::new(instance),
             journal,
+            untold,
             waiting: Waiting::new(policy.offline_messages),
             recent: Recent::default(),
             rosters: Rosters::default(),
@@ -274,6 +278,11 @@ impl Service {
         if let Ok(account) = BareJid::new(account) {
             self.forget_roster(&account);
         }
+    }
+
+    /// Accounts whose sessions are to be told of pending messages.
+    pub(crate) fn untold(&self) -> Vec<BareJid> {
+        self.untold.take()
     }
 
     /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for

@@ -83,6 +83,12 @@ impl Service {
     async fn catch_up_after_renewals(self: Arc<Self>) {
         let mut renewals = self.registry().renewals();
         while renewals.changed().await.is_ok() {
+            for accounts in self.untold().chunks(ACCOUNTS) {
+                match self.registry().with_presence(accounts).await {
+                    Ok(all) => all.iter().for_each(|sessions| poke(self.link(), sessions)),
+                    Err(error) => warn!(%error, "Sessions not told of pending messages"),
+                }
+            }
             let sessions = self.link().here();
             for some in sessions.chunks(ACCOUNTS) {
                 let accounts: Vec<_> = some.iter().map(|record| starling_xmpp::jid::bare_str(&record.full)).collect();

@@ -275,7 +275,8 @@ impl Verdict {
             let unexplained = receipts.windows(2).filter(|pair| match pair {
                 [one, two] => {
                     let same = session(one).is_some() && session(one) == session(two);
-                    (same && !told.is_killed_between(one, two)) || told.is_settled(one, Some(two.at), rules.grace)
+                    (same && !told.is_killed_between(one, two, rules.grace))
+                        || told.is_settled(one, Some(two.at), rules.grace)
                 }
                 _ => false,
             });

@@ -214,9 +214,10 @@ impl Told {
         in_fault && other.is_some_and(|other| other.session != sending.session)
     }
 
-    /// Whether a server was killed between the two, and with it what it knew of the first.
-    pub(super) fn is_killed_between(&self, first: &Receipt, second: &Receipt) -> bool {
-        self.killed.iter().any(|killed| (first.at..=second.at).contains(killed))
+    /// Whether a server was killed between the two, and with it what it knew of the first. What a client reads may have been
+    /// sent right before a kill.
+    pub(super) fn is_killed_between(&self, first: &Receipt, second: &Receipt, grace: Duration) -> bool {
+        self.killed.iter().any(|killed| (first.at.saturating_sub(grace)..=second.at).contains(killed))
     }
 
     /// When the client told the server that it has this. Without stream management: when the connection had taken it, which
