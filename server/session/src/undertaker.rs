@@ -111,6 +111,8 @@ struct Undertaker {
     buries: bool,
     /// Those that were found dead here. Never again alive.
     dead: BTreeSet<InstanceId>,
+    /// Those that the database knew when it was asked last.
+    stored: BTreeSet<InstanceId>,
     burials: BTreeMap<InstanceId, Burial>,
     ticked: Instant,
     asked: Instant,
@@ -134,6 +136,7 @@ impl Undertaker {
             service,
             buries,
             dead: BTreeSet::new(),
+            stored: BTreeSet::new(),
             burials: BTreeMap::new(),
             ticked: now,
             asked: now,
@@ -169,7 +172,10 @@ impl Undertaker {
                 self.asked = now;
                 let mut left = self.service.registry().dead().await?;
                 // Those that a registry that was emptied knows nothing of.
-                left.extend(self.service.store().others().await?.into_iter().map(InstanceId));
+                let stored: BTreeSet<_> = self.service.store().others().await?.into_iter().map(InstanceId).collect();
+                // One that is starting is in the database before it has a lease or a router.
+                left.extend(stored.intersection(&self.stored).copied());
+                self.stored = stored;
                 for instance in left {
                     self.declare(instance).await?;
                 }

@@ -49,3 +49,29 @@ fn a_full_failing_or_slow_disk_loses_nothing_and_is_got_over() {
 fn the_same_where_nothing_can_be_mounted() {
     passes(&["disk", "--short", "--no-mount"]);
 }
+
+/// Two routers and three instances. Long form: `starling-chaos cluster --seconds 600`.
+fn a_cluster_passes(blows: &str, more: &[&str]) {
+    let short = ["cluster", "--seconds", "14", "--users", "40", "--rate", "100", "--seed", "11", "--blows", blows];
+    passes(&[&short, more].concat());
+}
+
+#[test]
+fn a_cluster_loses_nothing_and_resumes_everything_when_instances_are_killed() {
+    a_cluster_passes("kill", &[]);
+}
+
+#[test]
+fn nor_when_they_are_stopped_in_order() {
+    a_cluster_passes("term", &[]);
+}
+
+#[test]
+fn nor_when_routers_are_killed() {
+    a_cluster_passes("router,routers", &[]);
+}
+
+#[test]
+fn nor_when_redis_forgets_everything() {
+    a_cluster_passes("empty", &[]);
+}
