@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     panic::AssertUnwindSafe,
     process::Stdio,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Command,
     signal::unix::{Signal, SignalKind, signal},
+    time::sleep,
 };
 
 use super::{
@@ -54,11 +55,23 @@ pub(super) async fn detach(folder: &Folder) -> Said<()> {
     Err(said.trim_end().to_owned())
 }
 
+/// The folder's lock. `None`: somebody has it, and does not let it go: one that was killed may take a moment to be gone.
+async fn lock(folder: &Folder) -> Said<Option<File>> {
+    const TRIES: u32 = 20;
+    for _ in 0..TRIES {
+        if let Some(lock) = folder.try_lock()? {
+            return Ok(Some(lock));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(None)
+}
+
 /// Keeps a cluster until it is told to end it.
 pub(super) async fn keep(folder: &Folder, detached: bool) -> Said<()> {
     let mut signals = Signals::new()?;
     folder.prepare()?;
-    let Some(lock) = folder.try_lock()? else {
+    let Some(lock) = lock(folder).await? else {
         let (path, stop) = (folder.path().display(), text::command(folder, "--stop"));
         return Err(format!("A cluster is running already in {path}. This ends it:\n    {stop}"));
     };
