@@ -322,6 +322,10 @@ impl Session {
         if returned && meant_for_sessions && is_counted && !service.waiting().admit_unasked(account) {
             return (None, self.refuse(stanza, too_much(), out));
         }
+        if returned && meant_for_sessions && !is_counted {
+            // Counted by nobody else: it went straight to the store, behind others.
+            service.waiting().note(account);
+        }
         let journaled = if returned || archived && tracking.is_answered() {
             service.write(&envelope)
         } else if !tracking.is_answered() && service.is_journal_full() {

@@ -182,5 +182,7 @@ async fn connections_that_stall_before_log_in_hold_little_memory() {
     session.expect_nothing().await;
     let each = server.pss_kib().saturating_sub(before) / 300;
     println!("{each} KiB for each stalled connection");
-    assert!(each <= 48, "{each} KiB for each");
+    // More processes have more of what the first connections cost.
+    let most = if server.instances() > 1 { 96 } else { 48 };
+    assert!(each <= most, "{each} KiB for each");
 }
