@@ -98,7 +98,7 @@ impl<T> Outgoing<T> {
     /// The other side has taken everything up to `number`: gives it to `done`, oldest first.
     pub(crate) fn confirm(&mut self, number: u64, now: Instant, mut done: impl FnMut(Sent<T>)) {
         // More than was transmitted cannot have been taken. (It was transmitted before the last rewind, then.)
-        let taken = (number + 1).saturating_sub(self.first).min(self.items.len() as u64) as usize;
+        let taken = number.saturating_add(1).saturating_sub(self.first).min(self.items.len() as u64) as usize;
         if taken == 0 {
             return;
         }
