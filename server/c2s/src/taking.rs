@@ -237,8 +237,7 @@ impl Taking<'_> {
 
     /// The client has these messages, of which the store does not know that yet.
     async fn confirm(&self, received: &[Vec<u8>]) {
-        let id = |bytes: &Vec<u8>| Some(MessageId(u128::from_be_bytes(bytes.as_slice().try_into().ok()?)));
-        let ids: Vec<_> = received.iter().filter_map(id).collect();
+        let ids: Vec<_> = received.iter().filter_map(|id| message_id(id)).collect();
         if ids.is_empty() {
             return;
         }
@@ -256,8 +255,7 @@ impl Taking<'_> {
     /// Messages whose rows wait are this instance's from here on; of others, another client has them, and this one gets them
     /// as it would have.
     async fn claim(&self, unacknowledged: Vec<Unacknowledged>) -> Vec<Item> {
-        let id = |of: &Unacknowledged| Some(MessageId(u128::from_be_bytes(of.id.as_slice().try_into().ok()?)));
-        let ids: Vec<_> = unacknowledged.iter().filter_map(id).collect();
+        let ids: Vec<_> = unacknowledged.iter().filter_map(|of| message_id(&of.id)).collect();
         // What entered here was returned to here, and is on its way into the store.
         self.service().journal_barrier().await;
         let claimed = match self.service().store().claim_these(self.account.as_str(), &ids).await {
@@ -269,7 +267,7 @@ impl Taking<'_> {
             }
         };
         let mut claimed: HashMap<_, _> = claimed.into_iter().map(|row| (row.id, row)).collect();
-        let item = |of: Unacknowledged| match id(&of).and_then(|id| claimed.remove(&id)) {
+        let item = |of: Unacknowledged| match message_id(&of.id).and_then(|id| claimed.remove(&id)) {
             Some(row) => starling_session::moving::claimed(self.account, row).map(Item::Shared),
             None => (!of.stanza.is_empty()).then(|| own(of)),
         };
@@ -302,6 +300,11 @@ impl Taking<'_> {
             self.service().tell(previous, notice::What::Settling(Settling { stream }));
         }
     }
+}
+
+/// `None`: it is no message that is kept.
+fn message_id(bytes: &[u8]) -> Option<MessageId> {
+    Some(MessageId(u128::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 fn own(unacknowledged: Unacknowledged) -> Item {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all, ready};
 use prost::{Message as _, bytes::Bytes};
-use starling_link::{Envelope, Handler, Outcome, Settled};
+use starling_link::{Envelope, Handler, Link, Outcome, Settled};
 use starling_proto::instance::{self, Notice, Request, notice, request};
 use starling_registry::InstanceId;
 use starling_xmpp::{
@@ -45,17 +45,6 @@ impl Service {
         self.link().notify(instance, Notice { what: Some(what) }.encode_to_vec().into());
     }
 
-    /// Waits until these instances have taken what they were told before, and have written it. Not for ever: whether all have.
-    pub(crate) async fn confirm(&self, instances: &[InstanceId]) -> bool {
-        let asked =
-            instances.iter().map(|instance| self.ask(*instance, request::What::Settled(instance::Settled {}), CONFIRM));
-        let have_all = join_all(asked).await.iter().all(Option::is_some);
-        if !have_all {
-            debug!("Not all instances have said that they took what they were told");
-        }
-        have_all
-    }
-
     /// Makes all other instances forget what they remember of an account, and waits until they have. One that does not say so
     /// in time is not waited for: it is about to be taken for dead, or will ask again by itself after a while.
     pub(crate) async fn forget_everywhere(&self, account: &str) {
@@ -68,6 +57,17 @@ impl Service {
             debug!(account, "Not all instances have said that they forgot an account");
         }
     }
+}
+
+/// Waits until these instances have taken what they were told before, and have written it. Not for ever: whether all have.
+pub(crate) async fn confirm(link: &dyn Link, instances: &[InstanceId]) -> bool {
+    let request = Request { what: Some(request::What::Settled(instance::Settled {})) }.encode_to_vec();
+    let asked = instances.iter().map(|instance| link.request(*instance, request.clone().into(), CONFIRM));
+    let have_all = join_all(asked).await.iter().all(Option::is_some);
+    if !have_all {
+        debug!("Not all instances have said that they took what they were told");
+    }
+    have_all
 }
 
 struct Ear(Arc<Service>);

@@ -16,11 +16,8 @@ use std::sync::{
 };
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures_util::future::join_all;
-use prost::Message as _;
 use smallvec::SmallVec;
 use starling_link::{Envelope, Link, Standing, Tracking};
-use starling_proto::instance::{Request, Settled, request};
 use starling_registry::{InstanceId, Registry, Sessions};
 use starling_store::{
     Error,
@@ -34,7 +31,7 @@ use starling_xmpp::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::between::CONFIRM;
+use crate::between::confirm;
 
 /// Gives ids to messages: rising, and never the same as another instance's.
 #[derive(Debug)]
@@ -261,11 +258,7 @@ async fn heard(link: &dyn Link, all: &[Sessions]) {
     instances.retain(|instance| !link.is_here(*instance));
     instances.sort_unstable();
     instances.dedup();
-    let settled = Request { what: Some(request::What::Settled(Settled {})) }.encode_to_vec();
-    let asked = instances.into_iter().map(|instance| link.request(instance, settled.clone().into(), CONFIRM));
-    if join_all(asked).await.iter().any(Option::is_none) {
-        debug!("Not all instances have said that they heard of pending messages");
-    }
+    confirm(link, &instances).await;
 }
 
 /// Pokes those of an account that take messages.

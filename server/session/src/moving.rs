@@ -23,6 +23,7 @@ use starling_xmpp::{
 
 use crate::{
     Service, Session,
+    between::confirm,
     copies::STANZA_IDS,
     extension::{Ended, Seen},
     presence,
@@ -62,7 +63,7 @@ impl Returning {
             return true;
         }
         let is_written = service.journal_barrier().await;
-        service.confirm(&self.entries).await && is_written
+        confirm(service.link(), &self.entries).await && is_written
     }
 }
 

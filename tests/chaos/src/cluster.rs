@@ -18,7 +18,7 @@ use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use starling_cluster::{Cluster, Layout, RedisMode};
 use starling_store::{Instances as _, Migrate, PgConfig, PgStore, Store as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::{
     Failure,
@@ -283,7 +283,5 @@ pub async fn run(options: Options) -> Result<Outcome, Failure> {
         }
         run.blow(blow, &mut random).await?;
     }
-    // What was last done may not be over for those that were away.
-    sleep(Duration::from_secs(1)).await;
     run.finish().await
 }
