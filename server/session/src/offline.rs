@@ -140,6 +140,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn another_limit_counts_for_the_next_message_and_the_store_is_asked_again() {
+        let waiting = Waiting::new(1);
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Full);
+        waiting.set_limit(2);
+        assert_eq!(waiting.admit("a@b"), Admission::Unknown, "the store counted no further than to the old limit");
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Granted);
+        assert!(waiting.is_suspect("a@b"));
+        waiting.set_limit(1);
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Full);
+    }
+
+    #[test]
     fn as_many_wait_as_may_and_the_store_is_asked_once() {
         let waiting = Waiting::new(2);
         assert_eq!(waiting.admit("a@b"), Admission::Unknown);

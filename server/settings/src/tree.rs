@@ -377,7 +377,8 @@ pub struct Database {
     /// Connections of this process at most, 4 or more. Of them, two are for writing messages, and one for log-ins, so that
     /// no storm of the one stops the others.
     pub connections: u32,
-    /// Whether a process that starts brings the schema up to date (`auto`), or waits until somebody else has (`wait`).
+    /// Whether a process that starts brings the schema up to date (`auto`), or waits until somebody else has (`wait`): another
+    /// process, or `starlingd migrate`.
     pub migrate: Migrate,
 }
 

@@ -109,7 +109,7 @@ fn networks_that_are_trusted_from_now_on_say_whose_connection_they_forward() {
 }
 
 #[test]
-fn registration_and_mechanisms_are_offered_to_the_next_stream_and_taken_from_those_that_are_there() {
+fn registration_is_offered_to_the_next_stream_and_taken_from_those_that_are_there() {
     const SUB: &str = "<iq id='r' type='set'><query xmlns='jabber:iq:register'><username>new</username>\
                        <password>secret</password></query></iq>";
     const OPEN: &str = "[registration]\nenabled = true\n";
@@ -173,7 +173,7 @@ fn what_needs_a_restart_is_told_by_its_path_and_the_rest_is_taken_up() {
     assert_eq!((&told["level"], &told["settings"]), (&"WARN".into(), &"domains archive.enabled".into()));
     assert_eq!(gauges(&server), (0, 1));
     // It is not served yet.
-    let refused = place.fail(&["user", "add", "alice@other.example", "--config", file.to_str().unwrap()], "first\n", 1);
+    let refused = place.fail(&["user", "add", "alice@other.example", "--config", file.to_str().unwrap()], "first\n", 2);
     assert!(refused.contains("not of a domain that is served here"), "{refused}");
     replace(&file, "[c2s.limits]\ndepth = 32\n");
     server.wait_for(NOTHING);
