@@ -12,6 +12,13 @@ pub struct Config {
     pub starttls: Vec<SocketAddr>,
     /// Where to listen for TLS from the first byte (XEP-0368). Needs certificates.
     pub direct_tls: Vec<SocketAddr>,
+    /// What else.
+    pub rules: Rules,
+}
+
+/// What can be changed while clients are connected: see [`C2s::set_rules`](crate::C2s::set_rules).
+#[derive(Clone, Debug)]
+pub struct Rules {
     /// Who may say by a PROXY header whose connection it forwards. Nobody else's header is looked at.
     pub trusted_proxies: Networks,
     /// What negotiation offers and demands.

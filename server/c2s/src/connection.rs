@@ -169,7 +169,8 @@ impl Connection {
                 let mut outbound = Outbound::default();
                 StreamError::from(StreamCondition::Conflict).write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
-                say_last_words(transport, &mut outbound, shared.limits.closing_time, drop, |_| {}).await;
+                let time = shared.closing_time();
+                say_last_words(transport, &mut outbound, time, drop, |_| {}).await;
             }
             // Whoever the client reaches next takes it over from here, or finds it in the store.
             (End::Error(error), Some(managed), Some(claim))
@@ -177,7 +178,7 @@ impl Connection {
             {
                 error.write(outbound.own());
                 outbound.own().extend_from_slice(END_OF_STREAM);
-                let time = shared.limits.closing_time;
+                let time = shared.closing_time();
                 shared.tasks.spawn(async move {
                     let taken = |envelope| service.acknowledged(&envelope);
                     say_last_words(transport, &mut outbound, time, taken, |_| {}).await;
@@ -385,8 +386,8 @@ impl Connection {
 
     /// Whether the client has taken nothing for too long; the clock starts when a write first has to wait.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let timeout = self.shared.limits.write_timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        let timeout = || self.shared.rules.load().limits.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout())));
         stalled.as_mut().poll(cx).is_ready()
     }
 

@@ -61,7 +61,7 @@ impl Stream<'_> {
     }
 
     fn enable(&mut self, resume: bool, max: Option<u32>, out: &mut Vec<u8>) {
-        let seconds = self.shared.limits.resume_seconds;
+        let seconds = self.shared.rules.load().limits.resume_seconds;
         let seconds = max.map_or(seconds, |max| max.min(seconds));
         if !resume || seconds == 0 {
             *self.managed = Some(Box::new(Managed::new(None, self.session.handled())));

@@ -82,7 +82,8 @@ impl Finished<'_> {
                     }
                 }
             };
-            say_last_words(transport, &mut outbound, shared.limits.closing_time, taken, heard).await;
+            let time = shared.closing_time();
+            say_last_words(transport, &mut outbound, time, taken, heard).await;
         }
         return_all(&service, managed, &mut Returning::default());
         outbound.unwritten().for_each(|envelope| service.returned(&envelope));

@@ -34,7 +34,7 @@ mod timer;
 mod waiting;
 
 pub use crate::{
-    config::{Config, Limits},
+    config::{Config, Limits, Rules},
     listener::Role,
     server::{C2s, Error, Parts},
 };

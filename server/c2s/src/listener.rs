@@ -75,7 +75,8 @@ impl Listener {
 
     /// Accepts until the server stops.
     pub(crate) async fn run(self, shared: Arc<Shared>) {
-        let mut rate = shared.limits.accept_rate.map(|(rate, burst)| Bucket::new(rate, burst, Instant::now()));
+        let mut held_to = None;
+        let mut rate = None;
         loop {
             let accepted = select! {
                 biased;
@@ -94,7 +95,12 @@ impl Listener {
                     sleep(AFTER_ACCEPT_ERROR).await;
                 }
             }
-            let wait = rate.as_mut().map_or(Duration::ZERO, |rate| rate.take(1.0, Instant::now()));
+            let wanted = shared.rules.load().limits.accept_rate;
+            if wanted != held_to {
+                rate = wanted.map(|(rate, burst)| Bucket::new(rate, burst, Instant::now()));
+                held_to = wanted;
+            }
+            let wait = rate.as_mut().map_or(Duration::ZERO, |rate: &mut Bucket| rate.take(1.0, Instant::now()));
             if !wait.is_zero() {
                 select! {
                     biased;
@@ -110,7 +116,7 @@ async fn take(shared: Arc<Shared>, role: Role, mut tcp: TcpStream, peer: SocketA
     let accepted = Instant::now();
     let prepared = async {
         prepare(&tcp)?;
-        if !shared.trusted_proxies.contains(peer.ip()) {
+        if !shared.rules.load().trusted_proxies.contains(peer.ip()) {
             return Ok(peer);
         }
         let header = timeout(PROXY_HEADER_TIME, read_proxy_header(&mut tcp)).await;

@@ -24,6 +24,7 @@ use tokio::{select, task::spawn_blocking, time::timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::{
+    Rules,
     closing::{LAST_WORDS, say_last_words},
     connection::{Connection, Input as Unread, Pace},
     limits::{Permit, Refusal},
@@ -53,6 +54,8 @@ pub(crate) struct Origin {
 /// A connection that is not logged in yet.
 struct LogIn {
     shared: Arc<Shared>,
+    /// Those that it began with: what was offered is what is taken.
+    rules: Arc<Rules>,
     origin: Origin,
     permit: Permit,
     /// `None` only while a TLS handshake has it, and after one that failed.
@@ -98,7 +101,7 @@ impl From<StreamError> for End {
 /// Runs the whole connection: log-in, then, in a task of its own and without what only log-in needed, the session.
 pub(crate) async fn serve(shared: Arc<Shared>, transport: Transport, origin: Origin, permit: Permit) {
     let mut log_in = LogIn::new(shared, transport, origin, permit);
-    let deadline = log_in.origin.accepted + log_in.shared.limits.authentication_time;
+    let deadline = log_in.origin.accepted + log_in.rules.limits.authentication_time;
     let stop = log_in.shared.stop.clone();
     let outcome = select! {
         biased;
@@ -127,7 +130,7 @@ pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls
         }
         _ => transport,
     };
-    let mut accept = Accept::new(Arc::clone(&shared.policy), transport.tls_info().cloned(), SystemRandom);
+    let mut accept = Accept::new(Arc::clone(&shared.rules.load().policy), transport.tls_info().cloned(), SystemRandom);
     let mut outbound = Outbound::default();
     accept.fail(&refusal.into(), outbound.own());
     say_last_words(transport, &mut outbound, LAST_WORDS, drop, |_| {}).await;
@@ -135,8 +138,9 @@ pub(crate) async fn refuse(shared: Arc<Shared>, transport: Transport, direct_tls
 
 impl LogIn {
     fn new(shared: Arc<Shared>, transport: Transport, origin: Origin, permit: Permit) -> Self {
-        let limits = Limits { stanza_bytes: shared.limits.stanza_bytes_before_log_in, ..shared.limits.stanza };
-        let accept = Accept::new(Arc::clone(&shared.policy), None, SystemRandom);
+        let rules = shared.rules.load_full();
+        let limits = Limits { stanza_bytes: rules.limits.stanza_bytes_before_log_in, ..rules.limits.stanza };
+        let accept = Accept::new(Arc::clone(&rules.policy), None, SystemRandom);
         Self {
             reader: Reader::new(limits),
             accept,
@@ -147,6 +151,7 @@ impl LogIn {
             session: None,
             fetching: None,
             shared,
+            rules,
             origin,
             permit,
         }
@@ -157,7 +162,7 @@ impl LogIn {
         if self.origin.direct_tls {
             self.handshake().await?;
             let info = self.transport.as_ref().and_then(Transport::tls_info).cloned();
-            self.accept = Accept::new(Arc::clone(&self.shared.policy), info, SystemRandom);
+            self.accept = Accept::new(Arc::clone(&self.rules.policy), info, SystemRandom);
         }
         loop {
             let Some(mut next) = self.step()? else {
@@ -402,13 +407,13 @@ impl LogIn {
 
     /// Begins the session, in a task that does not carry the memory of this one.
     fn hand_over(self) {
-        let Self { shared, origin, permit, transport, mut reader, input, at, mut outbound, session, .. } = self;
+        let Self { shared, rules, origin, permit, transport, mut reader, input, at, mut outbound, session, .. } = self;
         let (Some(transport), Some(begun)) = (transport, session) else { return };
         shared.metrics.log_ins.inc();
         shared.metrics.log_in_seconds.observe(origin.accepted.elapsed().as_secs_f64());
-        reader.set_limits(shared.limits.stanza);
+        reader.set_limits(rules.limits.stanza);
         let input = Unread::ahead(input.get(at..).unwrap_or_default().to_vec());
-        let pace = shared.limits.bytes_rate.map(|rate| Box::new(Pace::new(rate)));
+        let pace = rules.limits.bytes_rate.map(|rate| Box::new(Pace::new(rate)));
         let tasks = shared.tasks.clone();
         let (session, inbox, managed, claim) = match begun {
             Begun::Bound(bound) => (bound.0, bound.1, None, None),

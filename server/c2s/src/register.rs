@@ -39,6 +39,11 @@ impl Registrations {
         Self(Mutex::new(Rate { limit: per_address_per_hour, windows: HashMap::new() }))
     }
 
+    /// Another limit from now on, also for attempts that were counted before.
+    pub(crate) fn set_limit(&self, per_address_per_hour: Option<u32>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).limit = per_address_per_hour;
+    }
+
     /// Counts an attempt; `false`: it is one too many.
     fn admit(&self, address: AddressKey, now: Instant) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(address, now)
@@ -79,7 +84,7 @@ impl<K: Hash + Eq + Copy> Rate<K> {
 /// Makes the account.
 ///
 /// # Errors
-/// What the client is told instead: `conflict` (XEP-0077 §3.1), `not-acceptable` for a password that cannot be one,
+/// What the client is told instead: `not-allowed` where registration was switched off meanwhile, `conflict` (XEP-0077 §3.1), `not-acceptable` for a password that cannot be one,
 /// `resource-constraint` (type wait) above the rate of its address, `internal-server-error` (type wait) if the store is
 /// away.
 pub(crate) async fn register(
@@ -88,6 +93,9 @@ pub(crate) async fn register(
     account: BareJid,
     password: NewPassword,
 ) -> Result<(), StanzaError> {
+    if !shared.rules.load().policy.registration {
+        return Err(Condition::NotAllowed.into());
+    }
     if !shared.registrations.admit(permit.key(), Instant::now()) {
         let error = StanzaError::with_text(Condition::ResourceConstraint, "too many attempts from your address");
         return Err(error.with_kind(ErrorType::Wait));
@@ -112,7 +120,7 @@ pub(crate) async fn register(
 async fn derive(shared: &Shared, password: NewPassword) -> Result<Credentials, StanzaError> {
     let internal = || StanzaError::new(Condition::InternalServerError).with_kind(ErrorType::Wait);
     let turn = Arc::clone(&shared.password_checks).acquire_owned().await.map_err(|_closed| internal())?;
-    let iterations = shared.policy.fake_iterations;
+    let iterations = shared.rules.load().policy.fake_iterations;
     let derived = spawn_blocking(move || {
         let derived = password.derive(iterations, &mut SystemRandom);
         drop(turn);

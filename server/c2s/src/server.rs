@@ -8,18 +8,19 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use prometheus::Registry as MetricsRegistry;
 use starling_link::LocalLink;
 use starling_session::{Service, stream_features};
 use starling_store::Accounts;
-use starling_stream::{Certificates, Networks};
-use starling_xmpp::{error::StreamCondition, negotiate::AcceptPolicy};
+use starling_stream::Certificates;
+use starling_xmpp::error::StreamCondition;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
-    Config, Limits, Role,
+    Config, Role, Rules,
     closing::LAST_WORDS,
     handing::{Asked, Frozen},
     limits::Gate,
@@ -67,9 +68,8 @@ pub struct Parts {
 
 /// What all connections share.
 pub(crate) struct Shared {
-    pub(crate) policy: Arc<AcceptPolicy>,
-    pub(crate) limits: Limits,
-    pub(crate) trusted_proxies: Networks,
+    /// Those of this moment. A log-in keeps those that it began with.
+    pub(crate) rules: ArcSwap<Rules>,
     pub(crate) certificates: Option<Certificates>,
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) service: Arc<Service>,
@@ -85,11 +85,17 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
 }
 
-/// The policy with the stream features that extension containers add after log-in.
-fn with_features_of(policy: Arc<AcceptPolicy>, service: &Service) -> Arc<AcceptPolicy> {
-    let mut policy = Arc::unwrap_or_clone(policy);
+impl Shared {
+    pub(crate) fn closing_time(&self) -> Duration {
+        self.rules.load().limits.closing_time
+    }
+}
+
+/// The rules with the stream features that extension containers add after log-in.
+fn with_features_of(mut rules: Rules, service: &Service) -> Rules {
+    let policy = Arc::make_mut(&mut rules.policy);
     policy.more_features.push_str(&stream_features(service.extensions()));
-    Arc::new(policy)
+    rules
 }
 
 /// The client connections of a process.
@@ -117,7 +123,7 @@ impl C2s {
                 Listener::bind(role, address).map_err(|source| Error::Bind { role, address, source })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let limits = config.limits;
+        let limits = &config.rules.limits;
         let gate = Gate::new(
             limits.connections,
             limits.connections_per_address,
@@ -128,20 +134,18 @@ impl C2s {
         let shared = Shared {
             recorder,
             frozen: Frozen::default(),
-            policy: with_features_of(config.policy, &service),
-            trusted_proxies: config.trusted_proxies,
+            registrations: Registrations::new(limits.registrations_per_address),
+            rules: ArcSwap::from_pointee(with_features_of(config.rules, &service)),
             certificates,
             accounts,
             service,
             resumable: Arc::default(),
             gate: Arc::new(gate),
             password_checks: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
-            registrations: Registrations::new(limits.registrations_per_address),
             refusals: Semaphore::new(REFUSED_AT_ONCE),
             metrics: Metrics::new(metrics)?,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            limits,
         };
         let addresses = listeners.iter().map(|listener| (listener.role, listener.address)).collect();
         let shared = Arc::new(shared);
@@ -153,6 +157,22 @@ impl C2s {
     #[must_use]
     pub fn addresses(&self) -> &[(Role, SocketAddr)] {
         &self.addresses
+    }
+
+    /// Other rules from now on. Connections that are there keep what they were let in with, but for the times that a client
+    /// has to take what is written to it, and how long a stream that is enabled later can be resumed. Which features
+    /// streams offer is asked of the extension containers again.
+    pub fn set_rules(&self, rules: Rules) {
+        let shared = &self.shared;
+        let limits = &rules.limits;
+        shared.gate.set_limits(
+            limits.connections,
+            limits.connections_per_address,
+            limits.failed_log_ins_per_address,
+            limits.failed_log_ins_per_account,
+        );
+        shared.registrations.set_limit(limits.registrations_per_address);
+        shared.rules.store(Arc::new(with_features_of(rules, &shared.service)));
     }
 
     /// Begins to accept. A second call does nothing.

@@ -15,7 +15,7 @@ use starling_mtls::{Files, MutualTls};
 use starling_registry::{
     InstanceId, MemoryRegistry, RedisConfig, RedisMode, RedisRegistry, Registry, SessionRecord, redis::Guard,
 };
-use starling_settings::{Link as LinkSettings, Migrate, Redis, Role, Settings};
+use starling_settings::{Database, Link as LinkSettings, Migrate, Redis, Role, Settings};
 use starling_store::{
     Store,
     postgres::{self, PgConfig, PgStore},
@@ -47,12 +47,19 @@ pub(crate) fn incarnation() -> InstanceId {
 
 /// Opens the store.
 pub(crate) async fn store(settings: &Settings, data: &DataFolder, instance: InstanceId) -> Result<Arc<dyn Store>> {
-    let database = &settings.database;
+    match postgres(&settings.database, instance) {
+        Some(config) => Ok(Arc::new(PgStore::open(&config).await?)),
+        None => Ok(Arc::new(SqliteStore::open(&data.database()).await?)),
+    }
+}
+
+/// How the PostgreSQL database is opened. `None`: there is none.
+pub(crate) fn postgres(database: &Database, instance: InstanceId) -> Option<PgConfig> {
     if database.url.is_empty() {
-        return Ok(Arc::new(SqliteStore::open(&data.database()).await?));
+        return None;
     }
     let file = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
-    let config = PgConfig {
+    Some(PgConfig {
         url: database.url.clone(),
         password_file: file(&database.password_file),
         ca: file(&database.ca),
@@ -62,8 +69,7 @@ pub(crate) async fn store(settings: &Settings, data: &DataFolder, instance: Inst
             Migrate::Auto => postgres::Migrate::Auto,
             Migrate::Wait => postgres::Migrate::Wait,
         },
-    };
-    Ok(Arc::new(PgStore::open(&config).await?))
+    })
 }
 
 /// Certificates for the way between processes.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod import;
+mod migrate;
 mod run;
 mod user;
 
@@ -11,11 +12,14 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use starling_settings::Settings;
-use starling_stream::Certificates;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 
-use crate::{Error, Result, metrics, parts::Parts};
+use crate::{
+    Error, Result,
+    metrics::{self, SettingsGauges},
+    parts::Parts,
+    reload::Source,
+};
 
 /// An XMPP server.
 ///
@@ -32,11 +36,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve, until SIGTERM or SIGINT. SIGHUP reads the certificates again.
+    /// Serve, until SIGTERM or SIGINT. Settings and certificates are read again when their files change, and on SIGHUP.
     Run {
         /// What this process does, in the place of the setting `roles`: `c2s,session,router`, or some of them.
         #[arg(long, value_delimiter = ',', value_name = "ROLES")]
         roles: Vec<String>,
+    },
+    /// Bring the schema of the PostgreSQL database up to date, whatever `database.migrate` says, and end: also if it was up to
+    /// date. SQLite's is brought up to date when the server starts.
+    Migrate {
+        /// Seconds to wait for a database that is not there yet.
+        #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+        wait: u32,
     },
     /// Accounts. Works while the server runs, and while it does not.
     #[command(subcommand)]
@@ -73,31 +84,21 @@ pub fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> Result<ExitCode> {
     let roles = match &arguments.command {
-        Command::Run { roles } if !roles.is_empty() => Some(("STARLING_ROLES".to_owned(), format!("{roles:?}"))),
-        _ => None,
+        Command::Run { roles } => roles.as_slice(),
+        _ => &[],
     };
-    let settings = || {
-        // Names and values that are not Unicode cannot be settings.
-        let environment =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let environment = environment.chain(roles.clone());
-        Ok::<_, Error>(Settings::load(arguments.config.as_deref(), environment)?)
-    };
+    let source = Source::new(arguments.config, roles);
     match arguments.command {
-        Command::Run { .. } => run::run(&settings()?),
+        Command::Run { .. } => run::run(source),
+        Command::Migrate { wait } => show(&migrate::run(&source.read()?, wait)?),
         Command::User(command) => {
-            let settings = settings()?;
+            let settings = source.read()?;
             let parts = Parts::new(&settings)?;
-            let runtime = runtime::Builder::new_multi_thread().enable_all().build();
-            let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
-            runtime.block_on(user::run(command, &settings, &parts))?;
+            threads()?.block_on(user::run(command, &settings, &parts))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Config(Config::Check) => {
-            let parts = Parts::new(&settings()?)?;
-            if !parts.certificates.is_empty() {
-                Certificates::open(parts.certificates).map_err(Error::Tls)?;
-            }
+            Parts::new(&source.read()?)?.check_files()?;
             show("The settings are good.\n")
         }
         Command::Config(Config::Default) => show(&starling_settings::default_toml()),
@@ -105,6 +106,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
         Command::Metrics => {
             let registry = metrics::registry()?;
             registry.register(Box::new(metrics::CertificateCollector::new(None)?))?;
+            SettingsGauges::new(&registry)?;
             starling_session::Metrics::new(&registry)?;
             starling_c2s::register_metrics(&registry)?;
             starling_store::JournalMetrics::new(&registry)?;
@@ -114,6 +116,12 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             show(&metrics::reference(&registry))
         }
     }
+}
+
+/// For commands that end by themselves.
+fn threads() -> Result<Runtime> {
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })
 }
 
 /// Prints; a reader who has enough and goes is no failure.

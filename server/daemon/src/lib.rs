@@ -3,8 +3,9 @@
 //!
 //! ```text
 //!   file, environment ──► settings ──► parts (typed, checked)
-//!                                        │
+//!      └─ changed: reload ─────────┐     │
 //!   main ──► cli ──┬── run ──► Server: router │ lock · store · registry · link · session · c2s │ HTTP · admin socket
+//!                  ├── migrate ─► the PostgreSQL schema
 //!                  ├── user …  ──► accounts: the running server by its admin socket, else the store
 //!                  ├── config … ─► settings' own reference
 //!                  └── metrics ──► the metrics' reference
@@ -23,9 +24,10 @@ mod http;
 mod metrics;
 mod parts;
 mod readiness;
+mod reload;
 mod self_signed;
 mod server;
 mod telemetry;
 
 pub use error::{Error, Result, Source};
-pub use server::Server;
+pub use server::{Applied, Server};

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod process;
+mod settings;
 
 use std::fmt::Write as _;
 
@@ -12,6 +13,7 @@ use crate::error::Result;
 
 pub(crate) use certificates::CertificateCollector;
 pub(crate) use process::ProcessCollector;
+pub(crate) use settings::SettingsGauges;
 
 /// A registry that holds the process's own metrics already.
 ///

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use starling_c2s::{Config, Limits};
+use starling_c2s::{Config, Limits, Rules};
 use starling_link::Bounds;
-use starling_session::{Conflict, ExtensionOptions, Policy};
+use starling_session::{Conflict, Policy};
 use starling_settings::{Error, Limit, Problem, Settings};
-use starling_stream::{CertificateFiles, Networks};
+use starling_stream::{CertificateFiles, Certificates, Networks};
 use starling_xmpp::{
     jid::{self, BareJid},
     negotiate::{AcceptPolicy, TlsPolicy},
@@ -24,13 +24,13 @@ pub(crate) struct Parts {
     pub(crate) certificates: Vec<CertificateFiles>,
     pub(crate) iterations: u32,
     pub(crate) policy: Policy,
-    pub(crate) stop_grace: Duration,
+    /// Rounds of PBKDF2 for accounts that clients make and change themselves. `None`: they may not.
+    pub(crate) registration: Option<u32>,
     trusted_proxies: Networks,
     mechanisms: Vec<Mechanism>,
     mechanisms_without_tls: Vec<Mechanism>,
     max_attempts: u32,
     tls_required: bool,
-    pub(crate) extensions: ExtensionOptions,
     limits: Limits,
 }
 
@@ -95,21 +95,35 @@ impl Parts {
                 .collect(),
             iterations: settings.auth.iterations,
             policy: policy(settings),
-            stop_grace: Duration::from_secs(settings.c2s.stop_grace.into()),
+            registration: settings.registration.enabled.then_some(settings.auth.iterations),
             trusted_proxies: Networks::parse(trusted).unwrap_or_default(),
             mechanisms,
             mechanisms_without_tls,
             max_attempts: settings.auth.max_attempts,
             tls_required: settings.c2s.starttls.required,
-            extensions: ExtensionOptions {
-                registration: settings.registration.enabled.then_some(settings.auth.iterations),
-            },
             limits: limits(settings),
         })
     }
 
+    /// Whether the certificates' files can be used, which is not seen from the settings. It reads them.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tls`].
+    pub(crate) fn check_files(&self) -> crate::Result<()> {
+        match self.certificates.is_empty() {
+            true => Ok(()),
+            false => Certificates::open(self.certificates.clone()).map(drop).map_err(crate::Error::Tls),
+        }
+    }
+
     /// What `c2s` wants. `fake_salt_key` is the server's own secret.
     pub(crate) fn c2s(&self, fake_salt_key: [u8; 32]) -> Config {
+        let rules = self.rules(fake_salt_key);
+        Config { starttls: self.starttls.clone(), direct_tls: self.direct_tls.clone(), rules }
+    }
+
+    /// What of it can be changed while clients are connected.
+    pub(crate) fn rules(&self, fake_salt_key: [u8; 32]) -> Rules {
         let policy = AcceptPolicy {
             domains: self.domains.clone(),
             tls: if self.tls_required { TlsPolicy::Required } else { TlsPolicy::Optional },
@@ -119,16 +133,10 @@ impl Parts {
             fake_salt_key,
             fake_iterations: self.iterations,
             lang: "en".to_owned(),
-            registration: self.extensions.registration.is_some(),
+            registration: self.registration.is_some(),
             more_features: String::new(),
         };
-        Config {
-            starttls: self.starttls.clone(),
-            direct_tls: self.direct_tls.clone(),
-            trusted_proxies: self.trusted_proxies.clone(),
-            policy: Arc::new(policy),
-            limits: self.limits.clone(),
-        }
+        Rules { trusted_proxies: self.trusted_proxies.clone(), policy: Arc::new(policy), limits: self.limits.clone() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! A whole server: started part by part, stopped in the reverse order.
 
+mod clients;
+
 use std::{
     net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -11,10 +12,9 @@ use prometheus::Registry as Metrics;
 use starling_c2s::C2s;
 use starling_registry::InstanceId;
 use starling_router::Router;
-use starling_session::{Service, all_extensions, extension::Extensions};
+use starling_session::{ExtensionOptions, Service, all_extensions, extension::Extensions};
 use starling_settings::{Role, Settings};
-use starling_store::{Accounts, JournalMetrics, Store};
-use starling_stream::{CertificateFiles, Certificates};
+use starling_store::{JournalMetrics, Store};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -24,11 +24,12 @@ use crate::{
     admin::{self, Admin},
     backends::{self, Linked, Registered},
     data::{DataFolder, Lock},
-    http, metrics,
+    http,
+    metrics::{self, SettingsGauges},
     parts::Parts,
     readiness::{Readiness, State},
-    self_signed,
 };
+use clients::Clients;
 
 /// For the helpers' tasks (HTTP, admin socket) to end once the clients are gone.
 const HELPERS_GRACE: Duration = Duration::from_secs(5);
@@ -36,15 +37,16 @@ const HELPERS_GRACE: Duration = Duration::from_secs(5);
 const JOURNAL_GRACE: Duration = Duration::from_secs(10);
 /// For other instances to hear what became of what they sent.
 const LINK_GRACE: Duration = Duration::from_secs(5);
-/// Bytes of the secret from which salts of accounts that do not exist are made.
-const FAKE_SALT_KEY: usize = 32;
 
 /// A running server.
 pub struct Server {
     sessions: Option<Sessions>,
     readiness: Readiness,
     addresses: Vec<(&'static str, String)>,
-    stop_grace: Duration,
+    /// Those that it was started with, and what was taken up since. Held while others are taken up, so that one reading
+    /// never overtakes another.
+    settings: Mutex<Settings>,
+    gauges: SettingsGauges,
     /// Helpers, and what serves others: the router.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -52,16 +54,25 @@ pub struct Server {
     revoked: CancellationToken,
 }
 
+/// What came of settings that were read again: paths of settings, as `c2s.limits.depth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// They are taken up.
+    pub taken_up: Vec<&'static str>,
+    /// They have another value than what runs, and count after a restart.
+    pub restart_needed: Vec<&'static str>,
+}
+
 /// Sessions, and what they stand on.
 struct Sessions {
     instance: InstanceId,
-    /// `None`: without client connections.
-    c2s: Option<Arc<C2s>>,
+    /// `None`: nobody connects here.
+    clients: Option<Clients>,
     service: Arc<Service>,
     store: Arc<dyn Store>,
     registered: Registered,
     linked: Linked,
-    certificates: Certificates,
+    extensions: ExtensionOptions,
     /// Of registry and link: they end when nobody needs them any more.
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -82,6 +93,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let readiness = Readiness::default();
         let registry = metrics::registry()?;
+        let gauges = SettingsGauges::new(&registry)?;
         let mut addresses = Vec::new();
         if settings.roles.contains(&Role::Router) {
             let number = backends::incarnation().0;
@@ -94,7 +106,7 @@ impl Server {
             true => Some(Sessions::start(settings, &parts, &revoked, &registry, &stop).await?),
             false => None,
         };
-        if let Some(c2s) = sessions.as_ref().and_then(|sessions| sessions.c2s.as_ref()) {
+        if let Some(c2s) = sessions.as_ref().and_then(Sessions::c2s) {
             addresses.extend(c2s.addresses().iter().map(|(role, address)| (role.as_str(), address.to_string())));
         }
         if let Some(address) = parts.http {
@@ -116,13 +128,14 @@ impl Server {
         for (role, address) in &addresses {
             info!(role, address, "Listening");
         }
-        if let Some(c2s) = sessions.as_ref().and_then(|sessions| sessions.c2s.as_ref()) {
+        if let Some(c2s) = sessions.as_ref().and_then(Sessions::c2s) {
             c2s.run();
         }
         readiness.set(State::Ready);
         info!(domains = parts.domains.join(" "), "Ready");
         guard.disarm();
-        Ok(Self { sessions, readiness, addresses, stop_grace: parts.stop_grace, tasks, stop, revoked })
+        let settings = Mutex::new(settings.clone());
+        Ok(Self { sessions, readiness, addresses, settings, gauges, tasks, stop, revoked })
     }
 
     /// What it listens on: roles as in the log, and addresses with the ports that the system chose where 0 was asked for.
@@ -139,14 +152,46 @@ impl Server {
 
     /// Reads the certificates' files again, as they are read by themselves when they change.
     pub async fn reload(&self) {
-        let Some(sessions) = &self.sessions else { return };
-        let certificates = sessions.certificates.clone();
-        match tokio::task::spawn_blocking(move || certificates.reload()).await {
-            Ok(Ok(status)) if status.is_good() => info!("Certificates read again"),
-            Ok(Ok(_)) => warn!("Certificates read again; of those that are faulty the old ones stay"),
-            Ok(Err(error)) => warn!(%error, "Certificates not read again; the old ones stay"),
-            Err(error) => warn!(%error, "Certificates not read again; the old ones stay"),
+        if let Some(clients) = self.sessions.as_ref().and_then(|sessions| sessions.clients.as_ref()) {
+            clients.reload_certificates().await;
         }
+    }
+
+    /// Takes up settings that were read again, as far as a running server can ([`starling_settings::is_reloaded`]): all of
+    /// that, or nothing. `log.level` is taken up by whoever set up the logs. `read` may be the reason why there are none, for
+    /// the metrics to tell of.
+    ///
+    /// # Errors
+    /// What is wrong with them, also with those that would not be taken up. The old ones stay.
+    pub fn apply(&self, read: Result<Settings>) -> Result<Applied> {
+        let applied = read.and_then(|settings| self.take_up(&settings));
+        match &applied {
+            Ok(applied) => self.gauges.good(!applied.restart_needed.is_empty()),
+            Err(_) => self.gauges.faulty(),
+        }
+        applied
+    }
+
+    fn take_up(&self, settings: &Settings) -> Result<Applied> {
+        Parts::new(settings)?;
+        // Nothing in between can panic.
+        let mut running = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let merged = running.taking_up(settings)?;
+        let parts = Parts::new(&merged)?;
+        let applied =
+            Applied { taken_up: running.differs_from(&merged)?, restart_needed: merged.differs_from(settings)? };
+        if !applied.taken_up.is_empty()
+            && let Some(sessions) = &self.sessions
+        {
+            sessions.take_up(&parts);
+        }
+        *running = merged;
+        Ok(applied)
+    }
+
+    fn stop_grace(&self) -> Duration {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_secs(settings.c2s.stop_grace.into())
     }
 
     /// Stops: no more clients, streams ended with what waits for them written, then helpers, the journal, the link, the
@@ -155,7 +200,7 @@ impl Server {
         self.readiness.set(State::Draining);
         let mut orderly = true;
         if let Some(sessions) = &self.sessions {
-            orderly &= sessions.end_streams(self.stop_grace).await;
+            orderly &= sessions.end_streams(self.stop_grace()).await;
         }
         self.stop.cancel();
         self.tasks.close();
@@ -183,13 +228,20 @@ impl Sessions {
         let stop = CancellationToken::new();
         let guard = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
-        let certificates = certificates(parts, &data, &tasks, helpers).await?;
-        metrics.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
+        let takes_clients = settings.roles.contains(&Role::C2s);
+        let certificates = match takes_clients {
+            true => Some(clients::certificates(parts, &data, &tasks, helpers).await?),
+            false => None,
+        };
+        if let Some(certificates) = &certificates {
+            metrics.register(Box::new(metrics::CertificateCollector::new(Some(certificates.clone()))?))?;
+        }
         let registered = Registered::open(settings, instance, &store, revoked, &tasks, &stop, metrics).await?;
         backends::release_all(&*store, matches!(registered, Registered::Memory(_))).await?;
         let (linked, undriven) = Linked::open(settings, instance, metrics)?;
-        let extensions =
-            Extensions::new(all_extensions(parts.extensions)).map_err(|error| Error::Extension(error.to_string()))?;
+        let options = ExtensionOptions::new(parts.registration);
+        let extensions = Extensions::new(all_extensions(options.clone()));
+        let extensions = extensions.map_err(|error| Error::Extension(error.to_string()))?;
         let service = Arc::new(Service::new(starling_session::Parts {
             instance,
             domains: parts.domains.clone(),
@@ -202,9 +254,9 @@ impl Sessions {
             journal: JournalMetrics::new(metrics)?,
             revoked: revoked.clone(),
         }));
-        let c2s = match settings.roles.contains(&Role::C2s) {
-            true => Some(Arc::new(c2s(parts, &store, &certificates, &service, &linked, metrics).await?)),
-            false => None,
+        let clients = match certificates {
+            Some(certificates) => Some(Clients::bind(parts, certificates, &store, &service, &linked, metrics).await?),
+            None => None,
         };
         // From here on others send to this instance, and ask it.
         if let Some(undriven) = undriven {
@@ -217,7 +269,31 @@ impl Sessions {
             tasks.spawn(async move { stop.run_until_cancelled(lost).await });
         }
         guard.disarm();
-        Ok(Self { instance, c2s, service, store, registered, linked, certificates, tasks, stop, _lock: lock })
+        Ok(Self {
+            instance,
+            clients,
+            service,
+            store,
+            registered,
+            linked,
+            extensions: options,
+            tasks,
+            stop,
+            _lock: lock,
+        })
+    }
+
+    /// Extensions first: what they offer is in the rules for streams.
+    fn take_up(&self, parts: &Parts) {
+        self.service.set_policy(parts.policy);
+        self.extensions.set_registration(parts.registration);
+        if let Some(clients) = &self.clients {
+            clients.take_up(parts);
+        }
+    }
+
+    fn c2s(&self) -> Option<&C2s> {
+        self.clients.as_ref().map(|clients| &clients.c2s)
     }
 
     fn admin(&self, parts: &Parts, readiness: &Readiness, addresses: &[(&'static str, String)]) -> Admin {
@@ -235,8 +311,8 @@ impl Sessions {
         if let Linked::Routed(routed) = &self.linked {
             routed.drain();
         }
-        match &self.c2s {
-            Some(c2s) => c2s.stop(grace).await,
+        match &self.clients {
+            Some(clients) => clients.c2s.stop(grace).await,
             None => true,
         }
     }
@@ -270,70 +346,4 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, String)> {
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound.to_string()))
-}
-
-/// Those that are configured, or one of our own.
-async fn certificates(
-    parts: &Parts,
-    data: &DataFolder,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<Certificates> {
-    let files = if parts.certificates.is_empty() {
-        let made = self_signed::ensure(&data.tls(), &parts.domains, SystemTime::now())?;
-        warn!(
-            certificate = %made.certificate.display(),
-            made = made.made,
-            sha256 = made.fingerprint,
-            "No certificate is configured: a self-signed one is served, which clients will question"
-        );
-        renew(data.tls(), parts.domains.clone(), made.renew_at, tasks, stop.clone());
-        vec![CertificateFiles { certificate: made.certificate, key: made.key }]
-    } else {
-        parts.certificates.clone()
-    };
-    let certificates = Certificates::open(files).map_err(Error::Tls)?;
-    certificates.watch(tasks, stop.clone()).map_err(Error::Tls)?;
-    Ok(certificates)
-}
-
-/// Makes a new self-signed certificate in time; whoever watches the file takes it up.
-fn renew(folder: PathBuf, domains: Vec<String>, mut at: SystemTime, tasks: &TaskTracker, stop: CancellationToken) {
-    /// A clock that was set is noticed after this.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-    tasks.spawn(async move {
-        loop {
-            let wait = at.duration_since(SystemTime::now()).unwrap_or_default().clamp(Duration::from_secs(60), LONGEST);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
-            match self_signed::ensure(&folder, &domains, SystemTime::now()) {
-                Ok(made) => at = made.renew_at,
-                Err(error) => warn!(%error, "Self-signed certificate not renewed"),
-            }
-        }
-    });
-}
-
-async fn c2s(
-    parts: &Parts,
-    store: &Arc<dyn Store>,
-    certificates: &Certificates,
-    service: &Arc<Service>,
-    linked: &Linked,
-    metrics: &Metrics,
-) -> Result<C2s> {
-    let secret = store.secret("fake-salt-key", FAKE_SALT_KEY).await?;
-    let mut fake_salt_key = [0; FAKE_SALT_KEY];
-    fake_salt_key.copy_from_slice(&secret);
-    let accounts: Arc<dyn Accounts> = store.clone();
-    let parts = starling_c2s::Parts {
-        config: parts.c2s(fake_salt_key),
-        certificates: Some(certificates.clone()),
-        accounts,
-        service: service.clone(),
-        local: linked.local(),
-    };
-    Ok(C2s::bind(parts, metrics)?)
 }

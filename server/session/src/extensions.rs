@@ -17,19 +17,46 @@ mod time;
 mod vcard_temp;
 mod version;
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
 use crate::extension::{Extension, Extensions};
 
-/// What an operator decides about extensions.
-#[derive(Clone, Copy, Debug, Default)]
+/// What an operator decides about extensions, also while they are used: all clones are one.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Rounds of PBKDF2 for passwords that clients set in-band (XEP-0077). `None`: they may not.
-    pub registration: Option<u32>,
+    /// 0: off.
+    registration: Arc<AtomicU32>,
+}
+
+impl Options {
+    /// See [`Options::set_registration`].
+    #[must_use]
+    pub fn new(registration: Option<u32>) -> Self {
+        let options = Self::default();
+        options.set_registration(registration);
+        options
+    }
+
+    /// Rounds of PBKDF2 for passwords that clients set in-band (XEP-0077). `None`: they may not. Stream features say it
+    /// from when they are made again: [`stream_features`].
+    pub fn set_registration(&self, iterations: Option<u32>) {
+        self.registration.store(iterations.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// As it was set last.
+    #[must_use]
+    pub fn registration(&self) -> Option<u32> {
+        Some(self.registration.load(Ordering::Relaxed)).filter(|iterations| *iterations > 0)
+    }
 }
 
 /// Every container of this server. To add one: a file beside these, and a line here.
 #[must_use]
 pub fn all(options: Options) -> Vec<Box<dyn Extension>> {
-    let mut all: Vec<Box<dyn Extension>> = vec![
+    vec![
         Box::new(disco::Disco),
         Box::new(roster::Roster),
         Box::new(caps::Caps::default()),
@@ -43,11 +70,8 @@ pub fn all(options: Options) -> Vec<Box<dyn Extension>> {
         Box::new(privacy_lists::PrivacyLists),
         Box::new(carbons::Carbons),
         Box::new(legacy_session::LegacySession),
-    ];
-    if let Some(iterations) = options.registration {
-        all.push(Box::new(registration::Registration::new(iterations)));
-    }
-    all
+        Box::new(registration::Registration::new(options)),
+    ]
 }
 
 /// What containers add to the stream features after log-in: whole elements.

@@ -22,7 +22,7 @@ const KNOWN: usize = 16_384;
 /// How many messages wait for an account.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    limit: u32,
+    limit: AtomicU32,
     counts: HashMap<Box<str>, Arc<AtomicU32>>,
 }
 
@@ -39,17 +39,23 @@ pub(crate) enum Admission {
 
 impl Waiting {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { limit, counts: HashMap::new() }
+        Self { limit: AtomicU32::new(limit), counts: HashMap::new() }
     }
 
-    pub(crate) const fn limit(&self) -> u32 {
-        self.limit
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on. The store, which counts no further than to the limit, is asked again.
+    pub(crate) fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.counts.pin().clear();
     }
 
     pub(crate) fn admit(&self, account: &str) -> Admission {
         match self.counts.pin().get(account) {
             None => Admission::Unknown,
-            Some(count) if count.fetch_add(1, Ordering::Relaxed) < self.limit => Admission::Granted,
+            Some(count) if count.fetch_add(1, Ordering::Relaxed) < self.limit() => Admission::Granted,
             Some(count) => {
                 count.fetch_sub(1, Ordering::Relaxed);
                 Admission::Full
@@ -83,7 +89,7 @@ impl Waiting {
 
     /// Whether as many wait as may, as far as is known here.
     pub(crate) fn is_suspect(&self, account: &str) -> bool {
-        self.counts.pin().get(account).is_some_and(|count| count.load(Ordering::Relaxed) >= self.limit)
+        self.counts.pin().get(account).is_some_and(|count| count.load(Ordering::Relaxed) >= self.limit())
     }
 
     /// What the store says. What was counted meanwhile may be counted twice, until the account fetches its messages.
@@ -132,6 +138,21 @@ pub(crate) fn time(id: MessageId) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_limit_counts_for_the_next_message_and_the_store_is_asked_again() {
+        let waiting = Waiting::new(1);
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Full);
+        waiting.set_limit(2);
+        assert_eq!(waiting.admit("a@b"), Admission::Unknown, "the store counted no further than to the old limit");
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Granted);
+        assert!(waiting.is_suspect("a@b"));
+        waiting.set_limit(1);
+        waiting.set("a@b", 1);
+        assert_eq!(waiting.admit("a@b"), Admission::Full);
+    }
 
     #[test]
     fn as_many_wait_as_may_and_the_store_is_asked_once() {

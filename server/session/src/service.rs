@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use starling_link::{Bounds, Envelope, Inbox, Link, Outcome};
 use starling_registry::{Bound, InstanceId, OnConflict, Registry, SessionId, SessionRecord};
 use starling_store::{
@@ -68,7 +69,10 @@ pub struct Policy {
 pub struct Service {
     instance: InstanceId,
     domains: Vec<String>,
-    policy: Policy,
+    /// Asked when a resource is bound, not for a stanza.
+    policy: ArcSwap<Policy>,
+    /// What the policy said first: it is asked more than once for a message, and must not change in between.
+    archive: bool,
     registry: Arc<dyn Registry>,
     link: Arc<dyn Link>,
     store: Arc<dyn Store>,
@@ -132,7 +136,8 @@ impl Service {
         Self {
             instance,
             domains,
-            policy,
+            policy: ArcSwap::from_pointee(policy),
+            archive: policy.archive,
             registry,
             link,
             store,
@@ -149,6 +154,12 @@ impl Service {
             streams: OnceLock::new(),
             revoked,
         }
+    }
+
+    /// Other rules from now on, but for [`Policy::archive`], which stays. Sessions that are there keep their queues.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+        self.waiting.set_limit(policy.offline_messages);
     }
 
     pub(crate) fn revoked(&self) {
@@ -240,13 +251,13 @@ impl Service {
     }
 
     /// What may wait for one client.
-    pub(crate) const fn queue(&self) -> Bounds {
-        self.policy.queue
+    pub(crate) fn queue(&self) -> Bounds {
+        self.policy.load().queue
     }
 
     /// Whether messages stay in the archives.
     pub(crate) const fn archives(&self) -> bool {
-        self.policy.archive
+        self.archive
     }
 
     pub(crate) fn next_id(&self) -> MessageId {
@@ -331,7 +342,8 @@ impl Service {
         wish: Option<ResourcePart>,
         random: &mut (dyn Random + Send),
     ) -> Result<(Session, Inbox), StanzaError> {
-        let on_conflict = match self.policy.conflict {
+        let conflict = self.policy.load().conflict;
+        let on_conflict = match conflict {
             Conflict::Replace => OnConflict::Replace,
             Conflict::Refuse | Conflict::Rename => OnConflict::Refuse,
         };
@@ -341,7 +353,7 @@ impl Service {
         if let Some(wish) = wish {
             match self.claim(account.with_resource(&wish), id, on_conflict).await? {
                 Some(bound) => return Ok(bound),
-                None if self.policy.conflict == Conflict::Rename => {}
+                None if conflict == Conflict::Rename => {}
                 None => return Err(Condition::Conflict.into()),
             }
         }
@@ -357,7 +369,8 @@ impl Service {
         on_conflict: OnConflict,
     ) -> Result<Option<(Session, Inbox)>, StanzaError> {
         let record = SessionRecord::new(full.clone(), id, self.instance);
-        let replaced = match self.registry.bind(record, on_conflict, self.policy.resources_per_account).await {
+        let most = self.policy.load().resources_per_account;
+        let replaced = match self.registry.bind(record, on_conflict, most).await {
             Ok(Bound::Claimed { replaced }) => replaced,
             Ok(Bound::Taken) => return Ok(None),
             Ok(Bound::TooMany) => return Err(Condition::ResourceConstraint.into()),
@@ -376,7 +389,7 @@ impl Service {
             }
         }
         self.roster_begins(&full.to_bare(), None);
-        let inbox = self.link.attach(&full, id, self.policy.queue);
+        let inbox = self.link.attach(&full, id, self.queue());
         self.metrics.bound.inc();
         self.metrics.sessions.inc();
         Ok(Some((Session::new(Arc::clone(self), full, id), inbox)))

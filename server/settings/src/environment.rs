@@ -18,7 +18,7 @@ pub(crate) fn apply(table: &mut Table, environment: impl IntoIterator<Item = (St
     let leaves = leaves();
     for (name, value) in variables {
         let Some(leaf) = leaves.iter().find(|leaf| leaf.variable == name) else {
-            let nearest = nearest(&name, &leaves);
+            let nearest = nearest(&name, leaves);
             return Err(Error::UnknownVariable { name, nearest });
         };
         let value = parse(leaf, value)?;
@@ -29,7 +29,7 @@ pub(crate) fn apply(table: &mut Table, environment: impl IntoIterator<Item = (St
 
 /// The variable that sets what stands at this path, or the path itself if it is none.
 pub(crate) fn name_of(path: &str) -> String {
-    let known = leaves().into_iter().find(|leaf| path == leaf.path || path.starts_with(&format!("{}[", leaf.path)));
+    let known = leaves().iter().find(|leaf| path == leaf.path || path.starts_with(&format!("{}[", leaf.path)));
     known.map_or_else(|| path.to_owned(), |leaf| variable(&leaf.path))
 }
 

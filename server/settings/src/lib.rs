@@ -4,13 +4,14 @@
 //! ```text
 //!   defaults ──► file (TOML) ──► environment (STARLING_…) ──► Settings ──► check() ──► the daemon's parts
 //!                                        ▲
-//!                     schema of Settings ┴──► reference(), default_toml()
+//!                     schema of Settings ┴──► reference(), default_toml(), is_reloaded()
 //! ```
 
 mod check;
 mod environment;
 mod limit;
 mod reference;
+mod reloading;
 mod schema;
 mod tree;
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use crate::{
     limit::Limit,
     reference::{default_toml, reference},
+    reloading::{is_reloaded, reloaded},
     tree::{
         Auth, C2s, C2sLimits, Certificate, Conflict, Database, DirectTls, Http, Link, LinkTls, Log, LogFormat, Migrate,
         ProxyProtocol, Redis, RedisMode, Registration, Role, Router, Session, Settings, StartTls, Tls,

@@ -21,7 +21,10 @@ pub fn reference() -> String {
          STARLING_C2S_LIMITS_CONNECTIONS=off\n\
          ```\n\n\
          An unknown setting is an error, in the file and in the environment: no other variable may begin with \
-         `STARLING_`.\n",
+         `STARLING_`.\n\n\
+         `starlingd run` reads its file again when it changes, and on SIGHUP. What is marked with *read again while \
+         running* counts from then on; all else counts after a restart. A file with a mistake anywhere changes \
+         nothing.\n",
     );
     for section in sections() {
         let title = if section.path.is_empty() { "At the top".to_owned() } else { format!("`[{}]`", section.path) };
@@ -34,7 +37,10 @@ pub fn reference() -> String {
         }
         out.push_str("| setting | type | default | what it does |\n|---|---|---|---|\n");
         for leaf in &section.leaves {
-            let text = leaf.text.replace('|', "\\|");
+            let mut text = leaf.text.replace('|', "\\|");
+            if leaf.is_reloaded {
+                text.push_str(" *Read again while running.*");
+            }
             push(
                 &mut out,
                 format_args!(
@@ -61,9 +67,12 @@ pub fn default_toml() -> String {
         if !path.is_empty() {
             push(&mut out, format_args!("\n# {text}\n[{path}]\n"));
         }
-        for Leaf { path, text, default, variable, .. } in &leaves {
+        for Leaf { path, text, default, variable, is_reloaded, .. } in &leaves {
             for line in wrapped(text, 110) {
                 push(&mut out, format_args!("# {line}\n"));
+            }
+            if *is_reloaded {
+                out.push_str("# Read again while running.\n");
             }
             let name = path.rsplit('.').next().unwrap_or(path);
             push(&mut out, format_args!("# {variable}\n{name} = {}\n", written(default)));

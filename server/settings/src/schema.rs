@@ -1,5 +1,7 @@
 //! The settings as their schema knows them: the one source of names, types and texts.
 
+use std::sync::LazyLock;
+
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -18,7 +20,12 @@ pub(crate) struct Leaf {
     pub(crate) is_text: bool,
     pub(crate) text: String,
     pub(crate) default: Value,
+    /// A running server takes up another value.
+    pub(crate) is_reloaded: bool,
 }
+
+/// What marks a setting, or a whole table, that a running server takes up: `#[schemars(extend("x-reloaded" = true))]`.
+const RELOADED: &str = "x-reloaded";
 
 /// A table of settings.
 #[derive(Clone, Debug)]
@@ -35,24 +42,27 @@ pub(crate) fn sections() -> Vec<Section> {
     let schema = generator.into_root_schema_for::<Settings>().to_value();
     let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
     let mut sections = Vec::new();
-    walk("", &schema, &defaults, &mut sections);
+    walk("", &schema, &defaults, false, &mut sections);
     sections
 }
 
 /// Every setting.
-pub(crate) fn leaves() -> Vec<Leaf> {
-    sections().into_iter().flat_map(|section| section.leaves).collect()
+pub(crate) fn leaves() -> &'static [Leaf] {
+    static LEAVES: LazyLock<Vec<Leaf>> =
+        LazyLock::new(|| sections().into_iter().flat_map(|section| section.leaves).collect());
+    &LEAVES
 }
 
-fn walk(path: &str, schema: &Value, default: &Value, sections: &mut Vec<Section>) {
+fn walk(path: &str, schema: &Value, default: &Value, is_reloaded: bool, sections: &mut Vec<Section>) {
     let at = sections.len();
     sections.push(Section { path: path.to_owned(), text: text_of(schema), leaves: Vec::new() });
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
     for (name, property) in properties {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let default = default.get(name).cloned().unwrap_or_default();
+        let is_reloaded = is_reloaded || property.get(RELOADED).and_then(Value::as_bool) == Some(true);
         if property.get("properties").is_some() {
-            walk(&path, property, &default, sections);
+            walk(&path, property, &default, is_reloaded, sections);
             continue;
         }
         let leaf = Leaf {
@@ -62,6 +72,7 @@ fn walk(path: &str, schema: &Value, default: &Value, sections: &mut Vec<Section>
             text: text_of(property),
             default,
             path,
+            is_reloaded,
         };
         if let Some(section) = sections.get_mut(at) {
             section.leaves.push(leaf);

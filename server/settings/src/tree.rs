@@ -1,4 +1,7 @@
 //! The settings themselves. Their documentation is what the reference says.
+//!
+//! `x-reloaded` marks what a running server takes up when its file changes: a setting, or all of a table. Whoever marks
+//! one sees to it in `daemon`'s `Server::apply`.
 
 use std::path::PathBuf;
 
@@ -16,6 +19,7 @@ pub struct Settings {
     /// The domains that are served. The first is named to clients that ask for none.
     pub domains: Vec<String>,
     /// Accounts of administrators, as bare JIDs.
+    #[schemars(extend("x-reloaded" = true))]
     pub admins: Vec<String>,
     /// What this process does: `c2s` (client connections and their sessions), `session` (what is to be done for accounts
     /// without a connection: cleaning up behind processes that died), `router` (forwards between the processes of a
@@ -28,6 +32,7 @@ pub struct Settings {
     /// Certificates.
     pub tls: Tls,
     /// Log-in.
+    #[schemars(extend("x-reloaded" = true))]
     pub auth: Auth,
     /// Client connections.
     pub c2s: C2s,
@@ -44,6 +49,7 @@ pub struct Settings {
     /// The archive of messages.
     pub archive: Archive,
     /// In-band registration (XEP-0077).
+    #[schemars(extend("x-reloaded" = true))]
     pub registration: Registration,
 }
 
@@ -77,6 +83,7 @@ pub struct Log {
     /// `human` or `json`.
     pub format: LogFormat,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`.
+    #[schemars(extend("x-reloaded" = true))]
     pub level: String,
 }
 
@@ -176,10 +183,14 @@ pub struct C2s {
     /// Streams that are encrypted from the first byte (XEP-0368).
     pub direct_tls: DirectTls,
     /// Load balancers that say whose connection they forward.
+    #[schemars(extend("x-reloaded" = true))]
     pub proxy_protocol: ProxyProtocol,
-    /// Bounds. What can be switched off takes `"off"`.
+    /// Bounds. What can be switched off takes `"off"`. Where a bound is read again, connections that are there keep theirs,
+    /// unless it says otherwise.
+    #[schemars(extend("x-reloaded" = true))]
     pub limits: C2sLimits,
     /// Seconds that a stop waits for clients to take what is left for them.
+    #[schemars(extend("x-reloaded" = true))]
     pub stop_grace: u32,
 }
 
@@ -202,6 +213,7 @@ pub struct StartTls {
     /// Where to listen: addresses and ports.
     pub listen: Vec<String>,
     /// Whether clients must use TLS before they log in.
+    #[schemars(extend("x-reloaded" = true))]
     pub required: bool,
 }
 
@@ -230,7 +242,7 @@ impl Default for DirectTls {
 #[serde(deny_unknown_fields, default)]
 pub struct ProxyProtocol {
     /// Networks (`10.0.0.0/8`, `fd00::/8`) whose connections must begin with a PROXY header. Nobody else's header is
-    /// looked at.
+    /// looked at. A change counts for the next connection.
     pub trusted: Vec<String>,
 }
 
@@ -248,7 +260,7 @@ pub struct C2sLimits {
     pub depth: u32,
     /// Attributes of one element.
     pub attributes: u32,
-    /// Connections of this process.
+    /// Connections of this process. Those above a bound that was lowered stay.
     pub connections: Limit,
     /// Connections from one IPv4 address or IPv6 /64.
     pub connections_per_address: Limit,
@@ -256,7 +268,8 @@ pub struct C2sLimits {
     pub accept_per_second: Limit,
     /// Connections taken at once before that rate counts.
     pub accept_burst: u32,
-    /// Failed log-ins per minute from one address, after which it is turned away for the rest of the minute.
+    /// Failed log-ins per minute from one address, after which it is turned away for the rest of the minute. A changed bound
+    /// counts for failures that were counted before.
     pub failed_logins_per_address: Limit,
     /// Failed log-ins per minute for one account, wherever they come from, after which nobody logs in to it for the rest
     /// of the minute.
@@ -269,7 +282,8 @@ pub struct C2sLimits {
     pub queue_stanzas: u32,
     /// Bytes of them.
     pub queue_bytes: u32,
-    /// Seconds that a client may take nothing of what is written to it.
+    /// Seconds that a client may take nothing of what is written to it. A changed bound counts for connections that are
+    /// there, from the next time that they have to be waited for.
     pub write_timeout: u32,
 }
 
@@ -302,13 +316,17 @@ impl Default for C2sLimits {
 pub struct Session {
     /// What happens to a resource that is asked for while it is in use: `replace` (the older session ends), `refuse` (the
     /// newer gets an error) or `rename` (the newer gets another resource).
+    #[schemars(extend("x-reloaded" = true))]
     pub conflict: Conflict,
     /// Resources of one account at a time.
+    #[schemars(extend("x-reloaded" = true))]
     pub resources_per_account: u32,
     /// Seconds in which a client whose connection was cut can resume its session (XEP-0198). 0: it cannot.
+    #[schemars(extend("x-reloaded" = true))]
     pub resume_seconds: u32,
     /// Messages that wait for one account while nobody is there to take them; a sender is told `resource-constraint` for
     /// more.
+    #[schemars(extend("x-reloaded" = true))]
     pub offline_messages: u32,
 }
 
@@ -359,7 +377,8 @@ pub struct Database {
     /// Connections of this process at most, 4 or more. Of them, two are for writing messages, and one for log-ins, so that
     /// no storm of the one stops the others.
     pub connections: u32,
-    /// Whether a process that starts brings the schema up to date (`auto`), or waits until somebody else has (`wait`).
+    /// Whether a process that starts brings the schema up to date (`auto`), or waits until somebody else has (`wait`): another
+    /// process, or `starlingd migrate`.
     pub migrate: Migrate,
 }
 

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use starling_settings::{Error, Limit, LogFormat, Settings, default_toml, reference};
+use starling_settings::{Error, Limit, LogFormat, Settings, default_toml, is_reloaded, reference, reloaded};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Error> {
     let folder = tempfile::tempdir().unwrap();
@@ -108,6 +108,52 @@ fn other(path: &str, default: &toml::Value) -> String {
         (_, toml::Value::Array(_)) => "[]".to_owned(),
         (path, other) => panic!("{path} = {other}: give another value"),
     }
+}
+
+#[test]
+fn what_is_read_again_while_running_is_what_the_documentation_says() {
+    let (reference, default) = (reference(), default_toml());
+    for [path, variable, ..] in rows() {
+        let row = reference.lines().find(|line| line.starts_with(&format!("| `{path}`"))).unwrap();
+        assert_eq!(row.contains("*Read again while running.*"), is_reloaded(&path), "{path}");
+        let marked = format!("# Read again while running.\n# {variable}\n");
+        assert_eq!(default.contains(&marked), is_reloaded(&path), "{path}");
+    }
+    for path in ["log.level", "admins", "c2s.limits.depth", "c2s.proxy_protocol.trusted", "registration.enabled"] {
+        assert!(is_reloaded(path), "{path}");
+    }
+    for path in
+        ["data", "log.format", "c2s.starttls.listen", "archive.enabled", "database.url", "c2s.limits", "nothing"]
+    {
+        assert!(!is_reloaded(path), "{path}");
+    }
+    assert_eq!(reloaded().collect::<HashSet<_>>().len(), reloaded().count());
+}
+
+#[test]
+fn a_running_server_takes_up_what_is_reloaded_and_nothing_else() {
+    let running = Settings::default();
+    let mut taken = 0;
+    for [path, _, _, default] in rows() {
+        if path == "link.routers" {
+            // It needs others, in other tables.
+            continue;
+        }
+        let written: toml::Table = format!("value = {default}").parse().unwrap();
+        let other = other(&path, &written["value"]);
+        let file = match path.rsplit_once('.') {
+            Some((section, name)) => format!("[{section}]\n{name} = {other}\n"),
+            None => format!("{path} = {other}\n"),
+        };
+        let newer = load(&file, &[]).unwrap();
+        assert_eq!(running.differs_from(&newer).unwrap(), [path.as_str()]);
+        let merged = running.taking_up(&newer).unwrap();
+        let (expected, left) = if is_reloaded(&path) { (&newer, vec![]) } else { (&running, vec![path.as_str()]) };
+        assert_eq!(&merged, expected, "{path}");
+        assert_eq!(merged.differs_from(&newer).unwrap(), left);
+        taken += usize::from(is_reloaded(&path));
+    }
+    assert_eq!(taken, reloaded().count());
 }
 
 #[test]

@@ -52,6 +52,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the database may be there later: its server does not answer yet, or does not know it yet.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        // invalid_catalog_name
+        let is_unknown = |error: &sqlx::Error| {
+            error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "3D000")
+        };
+        self.is_transient() || matches!(self, Self::Backend(error) if is_unknown(error))
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         let busy = match &error {

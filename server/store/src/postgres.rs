@@ -67,11 +67,7 @@ impl PgStore {
     /// [`Error::NewerSchema`] if a newer release took away what this one needs; [`Error::Revoked`] if the instance was
     /// revoked; [`Error::Config`] and [`Error::File`] for settings that make no sense.
     pub async fn open(config: &PgConfig) -> Result<Self, Error> {
-        if let Some(ca) = &config.ca {
-            // A missing file would look like a server that is away.
-            tokio::fs::metadata(ca).await.map_err(|source| Error::File { path: ca.clone(), source })?;
-        }
-        let connector = Connector::new(config)?;
+        let connector = connector(config).await?;
         schema::prepare(&connector, config.migrate).await?;
         let connections = usize::try_from(config.connections).unwrap_or(usize::MAX).max(FEWEST);
         let lane = |size, unsettled| Lane::new(connector.clone(), instances::begin(config.instance), size, unsettled);
@@ -86,6 +82,23 @@ impl PgStore {
         instances::register(&store.other, config.instance).await?;
         Ok(store)
     }
+}
+
+/// Brings the schema up to date, whatever [`PgConfig::migrate`] says, and takes no right to write. Returns the migrations
+/// that this call made: none if it was up to date. Many may do it at once.
+///
+/// # Errors
+/// Those of [`PgStore::open`]; [`Error::is_absent`] tells whether the database may come yet.
+pub async fn migrate(config: &PgConfig) -> Result<Vec<i64>, Error> {
+    schema::bring_up_to_date(&connector(config).await?).await
+}
+
+async fn connector(config: &PgConfig) -> Result<Connector, Error> {
+    if let Some(ca) = &config.ca {
+        // A missing file would look like a server that is away.
+        tokio::fs::metadata(ca).await.map_err(|source| Error::File { path: ca.clone(), source })?;
+    }
+    Connector::new(config)
 }
 
 impl fmt::Debug for PgStore {

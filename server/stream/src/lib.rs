@@ -5,7 +5,7 @@
 //!   TcpStream ─▶ proxy (the client's address) ─▶ Transport ─┬─ plain bytes ──────────▶ c2s
 //!                                                  │        └─ rustls, unbuffered ───▶ c2s
 //!              Certificates (by SNI) ─ acceptor() ─┘             (nothing held while idle)
-//!                ▲ watch(): files, symlink swaps
+//!                ▲ watch(): files, symlink swaps (FileWatch)
 //!
 //!   connect::client, connect::component ─▶ TcpStream ─▶ tokio-rustls ─▶ negotiate::initiate ─▶ frames
 //! ```
@@ -17,8 +17,10 @@ mod error;
 pub mod proxy;
 pub mod tls;
 mod transport;
+mod watch;
 
 pub use error::{Blame, Error};
 pub use proxy::{Network, Networks, read_proxy_header};
 pub use tls::{CertificateFiles, CertificateStatus, Certificates, Status, TlsAcceptor};
 pub use transport::{READ_BYTES, Transport};
+pub use watch::FileWatch;

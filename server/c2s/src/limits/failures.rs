@@ -32,6 +32,14 @@ impl<K: Hash + Eq + Clone> Failures<K> {
         Self { limit, windows: HashMap::new() }
     }
 
+    /// Another limit from now on, also for what was counted before.
+    pub(crate) fn set_limit(&mut self, limit: Option<u32>) {
+        self.limit = limit;
+        if limit.is_none() {
+            self.windows = HashMap::new();
+        }
+    }
+
     /// Counts one.
     pub(crate) fn record(&mut self, key: K, now: Instant) {
         if self.limit.is_none() {

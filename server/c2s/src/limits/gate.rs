@@ -69,13 +69,13 @@ impl From<Refusal> for StreamError {
 /// Counts connections and failed log-ins. Locked for moments, once per connection and failure, never for a stanza.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    connections: Option<u32>,
-    per_address: Option<u32>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    connections: Option<u32>,
+    per_address: Option<u32>,
     total: u32,
     /// Bounded by `total`: a key without connections has no entry.
     addresses: HashMap<AddressKey, u32>,
@@ -92,26 +92,43 @@ impl Gate {
         failed_per_account: Option<u32>,
     ) -> Self {
         let state = State {
+            connections,
+            per_address,
             total: 0,
             addresses: HashMap::new(),
             failed_addresses: Failures::new(failed_per_address),
             failed_accounts: Failures::new(failed_per_account),
         };
-        Self { connections, per_address, state: Mutex::new(state) }
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Other limits from now on. Whoever is in stays; what failed before counts against the new ones.
+    pub(crate) fn set_limits(
+        &self,
+        connections: Option<u32>,
+        per_address: Option<u32>,
+        failed_per_address: Option<u32>,
+        failed_per_account: Option<u32>,
+    ) {
+        let mut state = self.lock();
+        (state.connections, state.per_address) = (connections, per_address);
+        state.failed_addresses.set_limit(failed_per_address);
+        state.failed_accounts.set_limit(failed_per_account);
     }
 
     /// Lets a connection in, or says why not.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Permit, Refusal> {
         let key = AddressKey::from(address);
         let mut state = self.lock();
+        let per_address = state.per_address;
         if state.failed_addresses.is_barred(&key, now) {
             return Err(Refusal::FailedLogIns);
         }
-        if self.connections.is_some_and(|limit| state.total >= limit) {
+        if state.connections.is_some_and(|limit| state.total >= limit) {
             return Err(Refusal::Full);
         }
         let count = state.addresses.entry(key).or_default();
-        if self.per_address.is_some_and(|limit| *count >= limit) {
+        if per_address.is_some_and(|limit| *count >= limit) {
             // At a limit of zero the entry is new.
             if *count == 0 {
                 state.addresses.remove(&key);
@@ -206,6 +223,25 @@ mod tests {
         let _other = gate.admit(ip("2001:db8:0:1::1"), now).unwrap();
         let _v4 = gate.admit(ip("192.0.2.1"), now).unwrap();
         assert_eq!(gate.admit(ip("::ffff:192.0.2.1"), now).unwrap_err(), Refusal::Address);
+    }
+
+    #[test]
+    fn lowered_limits_turn_away_whoever_comes_next_and_raised_ones_let_it_in() {
+        let gate = Arc::new(Gate::new(None, None, None, None));
+        let now = Instant::now();
+        let inside = [gate.admit(ip("192.0.2.1"), now).unwrap(), gate.admit(ip("192.0.2.1"), now).unwrap()];
+        gate.set_limits(None, Some(2), None, None);
+        assert_eq!(gate.admit(ip("192.0.2.1"), now).unwrap_err(), Refusal::Address);
+        gate.set_limits(Some(1), None, None, None);
+        assert_eq!(gate.admit(ip("192.0.2.2"), now).unwrap_err(), Refusal::Full);
+        gate.set_limits(Some(3), Some(3), Some(1), None);
+        let third = gate.admit(ip("192.0.2.1"), now).unwrap();
+        drop((inside, third));
+        assert!(gate.lock().addresses.is_empty() && gate.lock().total == 0);
+        gate.failed(ip("192.0.2.1").into(), None, now);
+        assert_eq!(gate.admit(ip("192.0.2.1"), now).unwrap_err(), Refusal::FailedLogIns);
+        gate.set_limits(None, None, Some(2), None);
+        gate.admit(ip("192.0.2.1"), now).unwrap();
     }
 
     #[test]

@@ -1,28 +1,29 @@
 //! `starlingd run`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use starling_settings::{LogFormat, Settings};
 use tokio::{
     runtime, select,
     signal::unix::{Signal, SignalKind, signal},
 };
 use tracing::{error, info, warn};
 
-use crate::{Error, Result, Server, telemetry};
+use crate::{
+    Error, Result, Server,
+    reload::{Cause, Reload, Source},
+    telemetry,
+};
 
-pub(super) fn run(settings: &Settings) -> Result<ExitCode> {
-    let format = match settings.log.format {
-        LogFormat::Human => telemetry::Format::Human,
-        LogFormat::Json => telemetry::Format::Json,
-    };
-    telemetry::start(format, &settings.log.level)?;
+pub(super) fn run(source: Source) -> Result<ExitCode> {
+    let settings = source.read()?;
+    let logs = telemetry::start(settings.log.format, &settings.log.level)?;
+    let mut reload = Reload::new(Arc::new(source), settings, logs);
     // One provider for everything that asks for the process's default; an earlier one is the same.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     loop {
         let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("starling").build();
         let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
-        let ended = runtime.block_on(serve(settings)).unwrap_or_else(|error| {
+        let ended = runtime.block_on(serve(&mut reload)).unwrap_or_else(|error| {
             // Where logs are collected, in their format.
             error!(%error, "Failed");
             Ended::For(ExitCode::from(error.exit_code()))
@@ -50,24 +51,22 @@ enum Ended {
     Revoked,
 }
 
-async fn serve(settings: &Settings) -> Result<Ended> {
+async fn serve(reload: &mut Reload) -> Result<Ended> {
     let listen = |kind| signal(kind).map_err(|source| Error::Io { what: "signals".to_owned(), source });
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let server = select! {
-        server = Server::start(settings) => server?,
+        server = Server::start(reload.begin()) => server?,
         () = either(&mut terminate, &mut interrupt) => return Ok(Ended::For(ExitCode::SUCCESS)),
     };
-    loop {
-        select! {
-            biased;
-            () = server.is_revoked() => {
-                error!("Others have taken this process for dead: it begins anew, without its sessions");
-                return Ok(Ended::Revoked);
-            }
-            () = either(&mut terminate, &mut interrupt) => break,
-            _ = hang_up.recv() => server.reload().await,
+    select! {
+        biased;
+        () = server.is_revoked() => {
+            error!("Others have taken this process for dead: it begins anew, without its sessions");
+            return Ok(Ended::Revoked);
         }
+        () = either(&mut terminate, &mut interrupt) => {}
+        () = read_again(&server, reload, &mut hang_up) => {}
     }
     info!("Stopping; a second signal stops at once");
     select! {
@@ -75,6 +74,20 @@ async fn serve(settings: &Settings) -> Result<Ended> {
         () = either(&mut terminate, &mut interrupt) => {
             warn!("Stopped at once");
             Ok(Ended::For(ExitCode::FAILURE))
+        }
+    }
+}
+
+/// Reads again what can be read again, for as long as it is asked.
+async fn read_again(server: &Server, reload: &mut Reload, hang_up: &mut Signal) {
+    loop {
+        select! {
+            biased;
+            Some(()) = hang_up.recv() => {
+                server.reload().await;
+                reload.read_again(server, Cause::Asked).await;
+            }
+            () = reload.changed() => reload.read_again(server, Cause::Changed).await,
         }
     }
 }

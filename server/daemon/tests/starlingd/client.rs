@@ -17,19 +17,29 @@ pub(crate) struct Client {
 impl Client {
     /// A stream that offers log-in.
     pub(crate) fn connect(server: &Running) -> Self {
-        let stream = TcpStream::connect(server.address("c2s-starttls")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut client = Self { stream, received: String::new() };
+        let mut client = Self::dial(server);
         client.open();
         client
     }
 
-    fn open(&mut self) {
+    /// A connection without a stream.
+    pub(crate) fn dial(server: &Running) -> Self {
+        let stream = TcpStream::connect(server.address("c2s-starttls")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, received: String::new() }
+    }
+
+    /// Opens the stream; what it offers.
+    pub(crate) fn open(&mut self) -> String {
+        self.send_header();
+        self.read_past("</stream:features>")
+    }
+
+    pub(crate) fn send_header(&mut self) {
         self.send(
             "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams'>",
         );
-        self.read_past("</stream:features>");
     }
 
     pub(crate) fn send(&mut self, text: &str) {

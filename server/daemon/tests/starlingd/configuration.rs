@@ -122,6 +122,8 @@ fn the_reference_of_metrics_has_those_of_every_part() {
         "process_cpu_seconds_total",
         "starling_build_info",
         "starling_certificates_faulty",
+        "starling_settings_faulty",
+        "starling_settings_restart_needed",
         "starling_sessions",
         "starling_c2s_connections",
         "starling_journal_queue",

@@ -7,6 +7,8 @@ mod configuration;
 mod import;
 mod in_process;
 mod life;
+mod migrate;
 mod program;
+mod reload;
 mod secrets;
 mod users;

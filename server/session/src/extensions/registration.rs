@@ -15,23 +15,23 @@ use starling_xmpp::{
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tracing::{info, warn};
 
-use super::kept::store_away;
+use super::{Options, kept::store_away};
 use crate::{
     Service,
     extension::{Answer, Extension, Request, Scope, Standard, Verdict},
 };
 
 pub(super) struct Registration {
-    /// Rounds of PBKDF2 for new passwords.
-    iterations: u32,
+    /// Whether it is on, and rounds of PBKDF2 for new passwords.
+    options: Options,
     /// Derivations at once: as many as cores; more wait.
     derivations: Arc<Semaphore>,
 }
 
 impl Registration {
-    pub(super) fn new(iterations: u32) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Self { iterations, derivations: Arc::new(Semaphore::new(cores)) }
+        Self { options, derivations: Arc::new(Semaphore::new(cores)) }
     }
 }
 
@@ -46,12 +46,13 @@ impl Extension for Registration {
 
     fn features(&self, scope: Scope) -> &'static [&'static str] {
         match scope {
-            Scope::Server => &[ns::REGISTER],
-            Scope::OwnAccount | Scope::OtherAccount => &[],
+            Scope::Server if self.options.registration().is_some() => &[ns::REGISTER],
+            Scope::Server | Scope::OwnAccount | Scope::OtherAccount => &[],
         }
     }
 
     fn handle(&self, request: &Request<'_>) -> Verdict {
+        let Some(iterations) = self.options.registration() else { return Verdict::Pass };
         if request.scope == Scope::OtherAccount {
             return Verdict::Pass;
         }
@@ -80,7 +81,7 @@ impl Extension for Registration {
             return Verdict::Answer(Err(Condition::Forbidden.into()));
         }
         let password = NewPassword::new(&password);
-        let (iterations, derivations) = (self.iterations, Arc::clone(&self.derivations));
+        let derivations = Arc::clone(&self.derivations);
         Verdict::Later(Box::pin(async move { change(&service, &from, password, iterations, derivations).await }))
     }
 }

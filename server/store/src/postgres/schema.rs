@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, Row, migrate::Migrator};
+use sqlx::{
+    Connection, PgConnection, Row,
+    migrate::{Migrate as _, Migrator},
+};
 use tokio::time::sleep;
 
 use super::config::{Connector, Migrate};
@@ -33,10 +36,7 @@ pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<(
     let migrations = migrations();
     match migrate {
         Migrate::Auto => {
-            check(&mut connection, &migrations).await?;
-            // One after the other, by a lock of the database; most find that there is nothing to do. Not `run`, whose
-            // future no task can have.
-            migrations.run_direct(None, &mut connection, false).await?;
+            update(&mut connection, &migrations).await?;
         }
         Migrate::Wait => {
             let mut look = FIRST_LOOK;
@@ -50,6 +50,38 @@ pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<(
     check(&mut connection, &migrations).await?;
     connection.close().await.ok();
     Ok(())
+}
+
+/// Brings the schema up to date; the migrations that were made for it, in their order.
+pub(super) async fn bring_up_to_date(connector: &Connector) -> Result<Vec<i64>, Error> {
+    let (mut connection, _) = connector.patient(PATIENCE).connect().await?;
+    let migrations = migrations();
+    let made = update(&mut connection, &migrations).await?;
+    check(&mut connection, &migrations).await?;
+    connection.close().await.ok();
+    Ok(made)
+}
+
+async fn update(connection: &mut PgConnection, migrations: &Migrator) -> Result<Vec<i64>, Error> {
+    check(connection, migrations).await?;
+    // One after the other, by a lock of the database; most find that there is nothing to do. The migrator takes it once
+    // more. It ends with the connection, whatever happens.
+    connection.lock().await?;
+    let before = made(connection).await?;
+    // Not `run`, whose future no task can have.
+    migrations.run_direct(None, connection, false).await?;
+    let after = made(connection).await?;
+    connection.unlock().await?;
+    Ok(after.into_iter().filter(|version| !before.contains(version)).collect())
+}
+
+/// The migrations that were made, in their order.
+async fn made(connection: &mut PgConnection) -> Result<Vec<i64>, Error> {
+    if !exists(connection, "_sqlx_migrations").await? {
+        return Ok(Vec::new());
+    }
+    let made = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
+    made.fetch_all(connection).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
 async fn check(connection: &mut PgConnection, migrations: &Migrator) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
@@ -131,43 +131,4 @@ fn time(timestamp: i64) -> SystemTime {
     let distance = Duration::from_secs(timestamp.unsigned_abs());
     if timestamp < 0 { UNIX_EPOCH.checked_sub(distance) } else { UNIX_EPOCH.checked_add(distance) }
         .unwrap_or(UNIX_EPOCH)
-}
-
-/// The folders in which something changes when the file at `path` gets new content: its own, and that of each symbolic link
-/// on the way (Kubernetes swaps `..data`, which lies beside the file's own link).
-pub(super) fn folders(path: &Path) -> Vec<PathBuf> {
-    const MOST_LINKS: usize = 16;
-    let mut found = Vec::new();
-    let mut open = vec![path.to_owned()];
-    let mut links = 0;
-    while let Some(path) = open.pop() {
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let mut follow = |link: &Path, open: &mut Vec<PathBuf>| {
-            let Ok(target) = fs::read_link(link) else { return };
-            links += 1;
-            if links <= MOST_LINKS {
-                let from = link.parent().unwrap_or_else(|| Path::new("."));
-                open.push(from.join(target));
-            }
-        };
-        follow(&path, &mut open);
-        // The folder may itself be reached by a link: when that changes, so does the file.
-        if fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_symlink()) {
-            let name = path.file_name().unwrap_or_default();
-            if let (Ok(target), Some(above)) = (fs::read_link(&folder), folder.parent()) {
-                links += 1;
-                found.push(if above.as_os_str().is_empty() { PathBuf::from(".") } else { above.to_owned() });
-                if links <= MOST_LINKS {
-                    open.push(above.join(target).join(name));
-                }
-            }
-        }
-        found.push(folder);
-    }
-    found.sort();
-    found.dedup();
-    found
 }
