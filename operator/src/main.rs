@@ -1,0 +1,42 @@
+//! `starling-operator`: see the library.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// The operator of Starling, an XMPP server.
+#[derive(Debug, Parser)]
+#[command(name = "starling-operator", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the CustomResourceDefinition as YAML.
+    Crd,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Crd => crd(),
+    }
+}
+
+fn crd() -> ExitCode {
+    let text = match serde_saphyr::to_string(&starling_operator::crd::definition()) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("starling-operator: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("starling-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
