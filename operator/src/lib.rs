@@ -12,3 +12,6 @@
 //! server reads.
 
 pub mod crd;
+pub mod dereference;
+pub mod hash;
+pub mod names;
