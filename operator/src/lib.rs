@@ -15,3 +15,4 @@ pub mod crd;
 pub mod dereference;
 pub mod hash;
 pub mod names;
+pub mod validate;
