@@ -178,6 +178,16 @@ pub const CONFIG: &str = "/etc/starling/config";
 pub const CONFIG_FILE: &str = "starling.toml";
 /// The folder of [`backends_secret`].
 pub const BACKENDS: &str = "/etc/starling/backends";
+/// The file with the database's password, below [`BACKENDS`].
+pub const DATABASE_PASSWORD: &str = "database-password";
+/// The file with the database's authorities.
+pub const DATABASE_CA: &str = "database-ca.crt";
+/// The file with the password of Redis.
+pub const REDIS_PASSWORD: &str = "redis-password";
+/// The file with the password of the sentinels.
+pub const SENTINEL_PASSWORD: &str = "sentinel-password";
+/// The file with the authorities of Redis.
+pub const REDIS_CA: &str = "redis-ca.crt";
 /// The folder of [`link_secret`].
 pub const LINK: &str = "/etc/starling/link";
 /// The folder of certificates for clients: below it, one for each Secret.

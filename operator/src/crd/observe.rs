@@ -13,7 +13,12 @@ use serde::{Deserialize, Serialize};
 pub struct Log {
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`.
     #[serde(default = "Log::level")]
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(
+        length(min = 1, max = 1024),
+        regex(
+            pattern = r"^([a-z0-9_:]+=)?(off|error|warn|info|debug|trace)(,([a-z0-9_:]+=)?(off|error|warn|info|debug|trace))*$"
+        )
+    )]
     pub level: String,
     /// What a line looks like.
     #[serde(default)]

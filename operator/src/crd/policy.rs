@@ -12,7 +12,10 @@ use super::Limit;
 pub struct Auth {
     /// SASL mechanisms that are offered, the strongest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 32)))]
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(max = 32), regex(pattern = r"^(SCRAM-SHA-(1|256|512)(-PLUS)?|PLAIN)$"))
+    )]
     #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
     pub mechanisms: Option<Vec<String>>,
     /// Rounds of PBKDF2 for new passwords.
