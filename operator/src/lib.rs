@@ -11,6 +11,7 @@
 //! Used by the binary `starling-operator`. Of the server it shares the settings alone, so that what it writes is what the
 //! server reads.
 
+pub mod build;
 pub mod crd;
 pub mod dereference;
 pub mod hash;

@@ -174,7 +174,7 @@ pub fn certificate(server: &str, domain: &str) -> String {
 
 /// The folder of the settings' file in a pod, and the file.
 pub const CONFIG: &str = "/etc/starling/config";
-/// See [`CONFIG`].
+/// See [`CONFIG`]: the key in the ConfigMap.
 pub const CONFIG_FILE: &str = "starling.toml";
 /// The folder of [`backends_secret`].
 pub const BACKENDS: &str = "/etc/starling/backends";
@@ -194,5 +194,7 @@ pub const LINK: &str = "/etc/starling/link";
 pub const TLS: &str = "/etc/starling/tls";
 /// The folder of [`accounts_secret`].
 pub const ACCOUNTS: &str = "/etc/starling/accounts";
+/// The file in it.
+pub const ACCOUNTS_FILE: &str = "accounts";
 /// The data folder.
 pub const DATA: &str = "/var/lib/starling";

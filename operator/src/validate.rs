@@ -63,7 +63,7 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// A password, or authorities, for a file in the pods.
+/// Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redis {
     /// Where it is.
@@ -90,6 +90,15 @@ pub struct Account {
     pub password: Hidden,
 }
 
+/// Settings, and the file that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The settings.
+    pub settings: Settings,
+    /// What the server reads them from.
+    pub text: String,
+}
+
 /// What can be built.
 #[derive(Clone, Debug)]
 pub struct Validated {
@@ -102,7 +111,7 @@ pub struct Validated {
     /// What the cluster offers.
     pub cluster: Cluster,
     /// The settings of each component that there is to be.
-    pub settings: BTreeMap<Component, Settings>,
+    pub settings: BTreeMap<Component, Written>,
     /// Redis, if there is to be one.
     pub redis: Option<Redis>,
     /// The database, if there is to be one.

@@ -16,7 +16,7 @@ use crate::{
     names::{self, Component},
 };
 
-use super::{Owner, Problem};
+use super::{Owner, Problem, Written};
 
 /// Settings that the operator decides: their objects and files are its own. What ends with a dot is all below it.
 const RESERVED: [&str; 13] = [
@@ -49,7 +49,7 @@ pub(super) fn of_all(
     spec: &XmppServerSpec,
     backends: &Backends<'_>,
     problems: &mut Vec<Problem>,
-) -> BTreeMap<Component, Settings> {
+) -> BTreeMap<Component, Written> {
     let (session, router) = (spec.session.clone().unwrap_or_default(), spec.router.clone().unwrap_or_default());
     let none = Pods::default();
     let components: &[(Component, &str, &Pods)] = match spec.profile {
@@ -65,9 +65,9 @@ pub(super) fn of_all(
     let mut all = BTreeMap::new();
     for (component, field, pods) in components {
         let settings = of(*component, owner, spec, backends);
-        match extended(settings, field, pods, problems) {
-            Ok(settings) => {
-                all.insert(*component, settings);
+        match extended(settings, field, pods, problems).and_then(written) {
+            Ok(written) => {
+                all.insert(*component, written);
             }
             Err(problem) => problems.push(problem),
         }
@@ -99,12 +99,20 @@ fn extended(settings: Settings, field: &str, pods: &Pods, problems: &mut Vec<Pro
     Ok(settings)
 }
 
+/// Writes the file, and reads it again: what pods get is what was meant.
+fn written(settings: Settings) -> Result<Written, Problem> {
+    let text = settings.to_toml().map_err(|error| Problem::new("SettingInvalid", error.to_string()))?;
+    match toml::from_str::<Settings>(&text) {
+        Ok(read) if read == settings => Ok(Written { settings, text }),
+        Ok(_) => Err(Problem::new("SettingInvalid", "the settings cannot be written as a file that says the same")),
+        Err(error) => Err(Problem::new("SettingInvalid", error.message())),
+    }
+}
+
 fn of(component: Component, owner: &Owner, spec: &XmppServerSpec, backends: &Backends<'_>) -> Settings {
     let default = Settings::default();
-    let has_sessions = component != Component::Router;
     let mut settings = Settings {
         data: names::DATA.into(),
-        domains: spec.domains.iter().map(|domain| domain.name.clone()).collect(),
         roles: component.roles().to_vec(),
         log: Log {
             level: spec.log.level.clone(),
@@ -116,7 +124,9 @@ fn of(component: Component, owner: &Owner, spec: &XmppServerSpec, backends: &Bac
         http: Http { listen: one_for_all(names::HTTP, backends.families) },
         ..default
     };
-    if has_sessions {
+    // Others know nothing of XMPP, and need no restart for it.
+    if !matches!(component, Component::Router | Component::Migrate) {
+        settings.domains = spec.domains.iter().map(|domain| domain.name.clone()).collect();
         settings.admins = admins(spec);
         settings.session = session(spec);
         settings.archive = Archive { enabled: spec.archive.enabled };

@@ -1,0 +1,44 @@
+//! Jobs that come before pods: the schema, and the first administrator.
+//!
+//! A Job cannot be changed. Its name holds a hash of its pod: what is to be done anew is a new Job.
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+
+use crate::{
+    crd::Migrate,
+    hash,
+    names::{self, Component},
+    validate::Validated,
+};
+
+use super::{Objects, Role, Stage, config, metadata, pod};
+
+/// A migration may take long, and so may the one that is waited for.
+const PATIENCE: i64 = 3600;
+const TRIES: i32 = 6;
+
+pub(super) fn all(server: &Validated, objects: &mut Objects) {
+    let migrates = server.spec.database.as_ref().is_some_and(|database| database.migrate == Migrate::Auto);
+    let wanted = [(Component::Migrate, migrates), (Component::FirstAdmin, server.first_admin.is_some())];
+    for (component, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+        objects.extend(Stage::Migration, config::config_map(server, component));
+        objects.push(Stage::Migration, job(server, component));
+    }
+}
+
+fn job(server: &Validated, component: Component) -> Job {
+    let template = pod::template(server, &Role::of(server, component));
+    // What cannot be written as JSON does not exist among pods.
+    let hash = hash::short(&serde_json::to_vec(&template).unwrap_or_default());
+    let name = format!("{}-{hash}", names::of(&server.owner.name, component));
+    Job {
+        metadata: metadata(&server.owner, name, Some(component)),
+        spec: Some(JobSpec {
+            template,
+            backoff_limit: Some(TRIES),
+            active_deadline_seconds: Some(PATIENCE),
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
