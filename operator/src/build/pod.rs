@@ -62,6 +62,10 @@ pub(super) fn template(server: &Validated, role: &Role) -> PodTemplateSpec {
     let mut annotations = role.pods.pod_annotations.clone();
     let hash = server.settings.get(&component).map(settings_hash);
     annotations.extend(hash.map(|hash| (names::SETTINGS_HASH.to_owned(), hash)));
+    if let (Component::FirstAdmin, Some(account)) = (component, &server.first_admin) {
+        // For another account, the Job is another.
+        annotations.insert(names::ACCOUNT.to_owned(), account.address.clone());
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
         spec: Some(spec(server, role)),
@@ -71,7 +75,7 @@ pub(super) fn template(server: &Validated, role: &Role) -> PodTemplateSpec {
 fn spec(server: &Validated, role: &Role) -> PodSpec {
     let component = role.component;
     let scheduling = role.pods.scheduling.clone().unwrap_or_default();
-    let is_job = matches!(component, Component::Migrate | Component::FirstAdmin);
+    let is_job = component.is_job();
     let secrets = server.spec.image_pull_secrets.iter();
     let secrets: Vec<_> = secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
     let imports = component == Component::Standalone && server.first_admin.is_some();
@@ -95,7 +99,7 @@ fn spec(server: &Validated, role: &Role) -> PodSpec {
         volumes: Some(volumes(server, component)),
         restart_policy: is_job.then(|| "OnFailure".to_owned()),
         termination_grace_period_seconds: Some(termination_grace(&server.spec.drain, component)),
-        topology_spread_constraints: (!is_job).then(|| spread(server, role)),
+        topology_spread_constraints: (!is_job && component != Component::Standalone).then(|| spread(server, role)),
         node_selector: Some(scheduling.node_selector).filter(|labels| !labels.is_empty()),
         affinity: scheduling.affinity,
         tolerations: Some(scheduling.tolerations).filter(|tolerations| !tolerations.is_empty()),
@@ -114,7 +118,7 @@ fn container(server: &Validated, role: &Role, component: Component) -> Container
         // Who was there before stays as he is.
         Component::FirstAdmin => &["user", "import", "--skip", &accounts],
     };
-    let serves = !matches!(component, Component::Migrate | Component::FirstAdmin);
+    let serves = !component.is_job();
     let pause = pause(&server.spec.drain, component);
     let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds: pause }), ..LifecycleHandler::default() };
     Container {
