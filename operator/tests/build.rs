@@ -110,14 +110,8 @@ fn every_volume_that_is_mounted_is_there_and_every_file_of_the_settings_is_mount
             let component = template["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap();
             let (_, written) = validated.settings.iter().find(|(of, _)| of.as_str() == component).unwrap();
             let none = Vec::new();
-            let volumes: BTreeSet<_> = template["spec"]["volumes"]
-                .as_array()
-                .unwrap_or(&none)
-                .iter()
-                .map(|volume| &volume["name"])
-                .cloned()
-                .map(|name| name.to_string())
-                .collect();
+            let volumes = template["spec"]["volumes"].as_array().unwrap_or(&none).iter();
+            let volumes: BTreeSet<_> = volumes.map(|volume| volume["name"].to_string()).collect();
             let mounts = template["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
             for mount in mounts {
                 let is_claimed = mount["name"] == "data" && component == "standalone";

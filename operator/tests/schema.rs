@@ -26,8 +26,10 @@ fn refused(schema: &Value, resource: &Value, old: Option<&Value>) -> Vec<String>
     }
 }
 
+type Refusal = (&'static str, Vec<(&'static str, Value)>, &'static str);
+
 /// A resource, what is changed in it, and the words that follow. With `|`, it is a change of one that exists.
-fn refusals() -> Vec<(&'static str, Vec<(&'static str, Value)>, &'static str)> {
+fn refusals() -> Vec<Refusal> {
     let change = |path, to| vec![(path, to)];
     vec![
         ("distributed", change("metadata.name", json!("Chat")), "the name begins the names of Services"),
@@ -119,6 +121,15 @@ fn refusals() -> Vec<(&'static str, Vec<(&'static str, Value)>, &'static str)> {
             change("spec.limits", json!({"stanzaBytes": 10000, "stanzaBytesBeforeLogin": 10001})),
             "stanzaBytesBeforeLogin is more than stanzaBytes",
         ),
+        ("distributed", change("spec.domains.0.name", json!("Example.com")), "a domain is written in lower-case"),
+        ("distributed", change("spec.domains.0.name", json!("ex_ample.com")), "a domain is written in lower-case"),
+        ("distributed", change("spec.domains.0.serviceHosts", json!(["-a.b"])), "a domain is written in lower-case"),
+        ("distributed", change("spec.admins", json!(["alice"])), "each is a bare address"),
+        ("distributed", change("spec.admins", json!(["a\"b@example.com"])), "each is a bare address"),
+        ("distributed", change("spec.firstAdmin", json!({"address": "a@b/c"})), "it is a bare address"),
+        ("distributed", change("spec.auth", json!({"mechanisms": ["MD5"]})), "mechanisms are SCRAM-SHA-1"),
+        ("distributed", change("spec.log", json!({"level": "loud"})), "levels are off"),
+        ("distributed", change("spec.redis.keyPrefix", json!("a{b}")), "keyPrefix is of visible ASCII"),
     ]
 }
 
