@@ -16,7 +16,7 @@ use starling_settings::Settings;
 
 use common::{built, folder, sent, server, validated};
 
-const RESOURCES: [&str; 3] = ["standalone", "distributed", "everything"];
+const RESOURCES: [&str; 4] = ["standalone", "standalone-full", "distributed", "everything"];
 
 fn pod_templates(name: &str) -> Vec<(String, Value)> {
     let objects = sent(&built(&server(name)));

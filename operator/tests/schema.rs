@@ -136,7 +136,7 @@ fn refusals() -> Vec<Refusal> {
 #[test]
 fn good_resources_are_taken() {
     let schema = schema();
-    for name in ["standalone", "distributed", "everything"] {
+    for name in ["standalone", "standalone-full", "distributed", "everything"] {
         let resource = value(name);
         assert_eq!(refused(&schema, &resource, None), [""; 0], "{name}");
         assert_eq!(refused(&schema, &resource, Some(&resource)), [""; 0], "{name}");
@@ -282,7 +282,7 @@ fn filled(schema: &Value, value: &mut Value) {
 #[test]
 fn what_the_api_server_fills_in_is_what_the_operator_takes_for_left_out() {
     let schema = schema();
-    for name in ["standalone", "distributed", "everything"] {
+    for name in ["standalone", "standalone-full", "distributed", "everything"] {
         let resource = value(name);
         let mut full = resource.clone();
         filled(&schema, &mut full);

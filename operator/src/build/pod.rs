@@ -1,4 +1,4 @@
-//! A pod: one container, nothing that it may write to but its data folder, nothing that it may do beyond that.
+//! A pod: one container, which writes to its data and to what is empty at its start, and may do nothing beyond that.
 //!
 //! ```text
 //!   /etc/starling/config     ConfigMap of the component      settings
@@ -7,6 +7,7 @@
 //!   /etc/starling/tls/…      Secrets, one folder each        certificates for clients
 //!   /etc/starling/accounts   Secret                          the first administrator, to import
 //!   /var/lib/starling        volume, or empty                data; the socket that `starlingd user` speaks to
+//!   /tmp                     empty, of Standalone alone      what SQLite sorts and cannot keep in memory
 //! ```
 //!
 //! All are mounted as folders: files that are mounted one by one never change, and these do.
@@ -31,6 +32,8 @@ use super::{Role, label_selector, restart::settings_hash};
 
 /// The volume of the data folder.
 pub(super) const DATA_VOLUME: &str = "data";
+/// The volume of temporary files.
+const TEMPORARY_VOLUME: &str = "tmp";
 /// `nonroot` of distroless images.
 const USER: i64 = 65532;
 /// Owner and group may read.
@@ -243,14 +246,16 @@ fn mounted(server: &Validated, component: Component) -> Vec<(Volume, &'static st
     if imports {
         volumes.push((secret("accounts", names::accounts_secret(name)), names::ACCOUNTS));
     }
-    if component != Component::Standalone {
-        let nothing = EmptyDirVolumeSource { size_limit: Some(Quantity("64Mi".to_owned())), medium: None };
-        volumes.push((
-            Volume { name: DATA_VOLUME.to_owned(), empty_dir: Some(nothing), ..Volume::default() },
-            names::DATA,
-        ));
-    }
+    volumes.push(match component {
+        Component::Standalone => (empty(TEMPORARY_VOLUME, "1Gi"), "/tmp"),
+        _ => (empty(DATA_VOLUME, "64Mi"), names::DATA),
+    });
     volumes
+}
+
+fn empty(name: &str, at_most: &str) -> Volume {
+    let nothing = EmptyDirVolumeSource { size_limit: Some(Quantity(at_most.to_owned())), medium: None };
+    Volume { name: name.to_owned(), empty_dir: Some(nothing), ..Volume::default() }
 }
 
 fn volumes(server: &Validated, component: Component) -> Vec<Volume> {
@@ -264,7 +269,7 @@ fn mounts(server: &Validated, role: &Role, component: Component) -> Vec<VolumeMo
     let folders = folders.filter(|(volume, _)| volume != "accounts" || component == Component::FirstAdmin);
     let own = (role.component == Component::Standalone).then(|| (DATA_VOLUME.to_owned(), names::DATA));
     let mount = |(name, folder): (String, &str)| VolumeMount {
-        read_only: (name != DATA_VOLUME).then_some(true),
+        read_only: (![DATA_VOLUME, TEMPORARY_VOLUME].contains(&name.as_str())).then_some(true),
         name,
         mount_path: folder.to_owned(),
         ..VolumeMount::default()
