@@ -48,9 +48,12 @@ impl Access {
         Config::from_custom_kubeconfig(self.kubeconfig.clone(), &KubeConfigOptions::default()).await.unwrap()
     }
 
-    /// A client. It belongs to the runtime that it was made in: one for each test.
+    /// A client that shows every answer: also one that asks to try again later, with which others wait for minutes. It
+    /// belongs to the runtime that it was made in: one for each test.
     pub async fn client(&self) -> Client {
-        self.config().await.try_into().unwrap()
+        let mut config = self.config().await;
+        config.default_retry = false;
+        config.try_into().unwrap()
     }
 
     /// `helm` or `kubectl`, with this kubeconfig; built first if need be.

@@ -1,4 +1,5 @@
 //! The control plane and the simulated kubelet do what the tests that use them believe.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::time::Duration;
 
