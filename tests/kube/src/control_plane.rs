@@ -15,12 +15,17 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt as _, api::PostParams};
 use tokio::sync::OnceCell;
 
-use crate::{Access, Audit, process::Folder, servers::Servers, until};
+use crate::{
+    Access, Audit,
+    process::Folder,
+    servers::{self, Servers},
+    until,
+};
 
 /// What a control plane is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Installed before the controllers start. They ask only every 30 s which kinds there are: the garbage collector would
+    /// Installed before the controllers start, unless they are there. They ask only every 30 s which kinds there are: the garbage collector would
     /// not hear before that of owners of a kind that comes later.
     pub crds: Vec<CustomResourceDefinition>,
     /// More flags of kube-apiserver.
@@ -31,8 +36,8 @@ pub struct Options {
 
 /// A control plane that runs: etcd, API server, controllers. They end when it is dropped, or with the process.
 ///
-/// With `KUBECONFIG`, the cluster that this names, whose user may do everything. That has no [`Audit`], and its API server
-/// cannot be stopped; its nodes and its scheduler do what [`crate::Kubelet`] does here.
+/// With `USE_EXISTING_CLUSTER=true`, the cluster that `KUBECONFIG` names, whose user may do everything: a cluster for tests,
+/// that is, which is why a `KUBECONFIG` alone is not enough. That has no [`Audit`], and its API server cannot be stopped.
 #[derive(Debug)]
 pub struct ControlPlane {
     // Fields are dropped in this order: the servers before their folder.
@@ -46,14 +51,15 @@ impl ControlPlane {
     /// Starts one, and returns when the controllers are at work.
     pub async fn start(options: Options) -> Self {
         let folder = Folder::temporary();
-        let given = env::var_os("KUBECONFIG").filter(|file| !file.is_empty());
-        let (servers, admin) = match given {
-            Some(file) => (None, Access::given(PathBuf::from(file))),
-            None => {
-                let servers = Servers::start(&folder, &options).await;
-                let admin = servers.admin().clone();
-                (Some(servers), admin)
-            }
+        let (servers, admin) = if env::var_os("USE_EXISTING_CLUSTER").is_some_and(|value| value == "true") {
+            let file = env::var_os("KUBECONFIG").expect("USE_EXISTING_CLUSTER wants a KUBECONFIG");
+            let admin = Access::given(PathBuf::from(file));
+            servers::install(&admin, &options.crds).await;
+            (None, admin)
+        } else {
+            let servers = Servers::start(&folder, &options).await;
+            let admin = servers.admin().clone();
+            (Some(servers), admin)
         };
         let plane = Self { servers, admin, names: AtomicU32::new(0), folder };
         controllers_are_at_work(&plane.client().await, "default").await;
@@ -66,7 +72,7 @@ impl ControlPlane {
         SHARED.get_or_init(|| Self::start(Options::default())).await
     }
 
-    /// Whether it was started here, and is not one that `KUBECONFIG` names.
+    /// Whether it was started here, and is not one that was there before.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.servers.is_some()

@@ -208,7 +208,7 @@ impl Worker {
                 self.pods.insert(uid.clone(), pod);
                 self.look_after(&uid).await;
             }
-            Event::InitDone => {}
+            Event::InitDone => self.ending.retain(|uid, _| self.pods.contains_key(uid)),
             Event::Delete(pod) => {
                 let uid = pod.uid().unwrap_or_default();
                 self.pods.remove(&uid);
@@ -237,8 +237,10 @@ impl Worker {
         };
         match done {
             Ok(()) => {}
-            // It has changed, or gone, or its namespace has: that will be heard.
-            Err(Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => {}
+            // It has changed, or gone: that will be heard.
+            Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(Error::Api(status)) if matches!(status.code, 400 | 422) => panic!("{}: {status}", pod.name_any()),
+            // The API server is away, or has not come back wholly.
             Err(_) => {
                 self.failed.insert(uid.clone());
                 self.again = Some(Instant::now() + AGAIN_AFTER);

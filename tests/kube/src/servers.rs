@@ -6,7 +6,11 @@ use std::{
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, ResourceExt as _, api::PostParams, runtime::conditions::is_crd_established};
+use kube::{
+    Api, Error, ResourceExt as _,
+    api::PostParams,
+    runtime::{conditions::is_crd_established, wait::Condition as _},
+};
 use starling_backends::ports::Port;
 use tokio::{
     sync::Mutex,
@@ -124,14 +128,16 @@ impl ApiServer {
     }
 }
 
-async fn install(admin: &Access, crds: &[CustomResourceDefinition]) {
+/// Those that are not there yet.
+pub(crate) async fn install(admin: &Access, crds: &[CustomResourceDefinition]) {
     let api = Api::<CustomResourceDefinition>::all(admin.client().await);
     for crd in crds {
-        api.create(&PostParams::default(), crd).await.unwrap();
-        crate::until(&api, &crd.name_any(), |crd| {
-            kube::runtime::wait::Condition::matches_object(&is_crd_established(), crd)
-        })
-        .await;
+        match api.create(&PostParams::default(), crd).await {
+            Ok(_) => {}
+            Err(Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("{}: {error}", crd.name_any()),
+        }
+        crate::until(&api, &crd.name_any(), |crd| is_crd_established().matches_object(crd)).await;
     }
 }
 

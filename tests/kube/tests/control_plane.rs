@@ -22,7 +22,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, End, Kubelet, Life, Options, State, until};
+use starling_kube_tests::{Access, ControlPlane, End, Kubelet, Life, Options, State, until};
 
 async fn create<K>(api: &Api<K>, object: Value) -> K
 where
@@ -279,7 +279,7 @@ async fn who_has_no_right_is_refused_and_the_audit_log_says_so() {
     of_account.delete("a", &DeleteParams::default()).await.unwrap_err();
 
     if !plane.is_own() {
-        eprintln!("SKIPPED: KUBECONFIG names a cluster whose audit log cannot be read");
+        eprintln!("SKIPPED: the given cluster's audit log cannot be read");
         return;
     }
     let audit = plane.audit();
@@ -309,7 +309,7 @@ async fn pods_that_break_the_namespace_s_security_level_are_refused() {
 async fn objects_outlive_the_api_server_and_controllers_and_kubelet_come_back_to_it() {
     let plane = ControlPlane::start(Options::default()).await;
     if !plane.is_own() {
-        eprintln!("SKIPPED: KUBECONFIG names a cluster whose API server cannot be stopped");
+        eprintln!("SKIPPED: the given cluster's API server cannot be stopped");
         return;
     }
     let (client, namespace) = (plane.client().await, plane.namespace().await);
@@ -354,4 +354,30 @@ async fn what_is_owned_by_a_resource_of_a_kind_that_was_given_goes_with_it() {
     create(&maps, owned).await;
     things.delete("a", &DeleteParams::background()).await.unwrap();
     until(&maps, "owned", |map| map.is_none()).await;
+}
+
+#[tokio::test]
+async fn helm_installs_for_whom_may_and_says_who_may_not() {
+    let plane = ControlPlane::shared().await;
+    let (client, namespace) = (plane.client().await, plane.namespace().await);
+    let chart = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(chart.path().join(name), text).unwrap();
+    std::fs::create_dir(chart.path().join("templates")).unwrap();
+    write("Chart.yaml", "{apiVersion: v2, name: small, version: 0.1.0}");
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {name: small}, data: {of: {{ .Capabilities.KubeVersion }}}}";
+    write("templates/map.yaml", map);
+    let install = async |access: &Access| {
+        let mut helm = tokio::process::Command::from(access.command("helm").await);
+        helm.args(["install", "small", "--namespace", &namespace]).arg(chart.path()).kill_on_drop(true);
+        helm.output().await.unwrap()
+    };
+    let refused = install(&plane.user("nobody", &[])).await;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains(r#"User "nobody" cannot"#), "{said}");
+
+    let installed = install(plane.admin()).await;
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let map = Api::<ConfigMap>::namespaced(client.clone(), &namespace).get("small").await.unwrap();
+    let version = client.apiserver_version().await.unwrap().git_version;
+    assert_eq!(map.data.unwrap().get("of"), Some(&version));
 }
