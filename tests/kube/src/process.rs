@@ -97,7 +97,7 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{Read as _, Write as _},
+        io::{BufRead as _, BufReader, Read as _, Write as _},
         os::unix::fs::OpenOptionsExt as _,
     };
 
@@ -125,6 +125,34 @@ mod tests {
         assert!(path.exists());
         drop(folder);
         assert!(!path.exists());
+    }
+
+    const KILLED: &str = "STARLING_TEST_KUBE_KILLED";
+
+    #[test]
+    fn a_process_that_is_killed_leaves_neither_server_nor_folder() {
+        if std::env::var_os(KILLED).is_some() {
+            let folder = Folder::temporary();
+            let program = script(&folder, "server", "#!/bin/sh\nexec sleep 1000\n");
+            let _process = Process::start(&folder, &program, &[]);
+            println!("\nstarted {}", folder.path().display());
+            loop {
+                std::thread::park();
+            }
+        }
+        let test = "process::tests::a_process_that_is_killed_leaves_neither_server_nor_folder";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", test, "--nocapture"]).env(KILLED, "1");
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let started = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("started ").map(PathBuf::from));
+        let folder = started.expect("it starts");
+        assert!(folder.exists());
+        child.kill().unwrap();
+        // The caretaker has it last, and waits for the keepers, who wait for their servers.
+        child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        assert!(!folder.exists());
+        child.wait().unwrap();
     }
 
     #[test]
