@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod import;
 mod run;
 mod user;
@@ -41,6 +42,9 @@ enum Command {
     /// Accounts. Works while the server runs, and while it does not.
     #[command(subcommand)]
     User(user::Command),
+    /// Whether a server that runs, here or elsewhere, is as clients need it.
+    #[command(subcommand)]
+    Check(check::Command),
     /// The settings.
     #[command(subcommand)]
     Config(Config),
@@ -93,6 +97,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             runtime.block_on(user::run(command, &settings, &parts))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check(command) => show(&check::run(command)?),
         Command::Config(Config::Check) => {
             let parts = Parts::new(&settings()?)?;
             if !parts.certificates.is_empty() {
