@@ -12,8 +12,12 @@
 //! server reads.
 
 pub mod build;
+pub mod certificates;
 pub mod crd;
 pub mod dereference;
 pub mod hash;
+pub mod inventory;
 pub mod names;
+pub mod rollout;
 pub mod validate;
+pub mod x509;
