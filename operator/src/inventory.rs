@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::{crd::XmppServer, hash};
 
+pub(crate) use self::state::TEMPLATE_HASH;
 pub use self::state::{Address, Clients, JobState, Pod, State, Workload};
 
 /// Whose things they are: an `XmppServer` by namespace and name.

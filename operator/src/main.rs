@@ -16,11 +16,14 @@ struct Arguments {
 enum Command {
     /// Print the CustomResourceDefinition as YAML.
     Crd,
+    /// Look after the XmppServers of a cluster.
+    Run(starling_operator::run::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crd => crd(),
+        Command::Run(arguments) => run(arguments),
     }
 }
 
@@ -33,6 +36,16 @@ fn crd() -> ExitCode {
         }
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("starling-operator: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: starling_operator::run::Arguments) -> ExitCode {
+    match starling_operator::run::main(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("starling-operator: {error}");
