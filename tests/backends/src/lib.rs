@@ -10,5 +10,6 @@
 //! Everything in it panics when something is not as expected: it is part of tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
+pub mod ports;
 pub mod postgres;
 pub mod redis;

@@ -11,7 +11,6 @@
 
 mod certificates;
 mod cluster;
-mod ports;
 mod process;
 mod watched;
 
@@ -24,11 +23,12 @@ use std::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use self::{certificates::Certificates, ports::Port, process::Process};
+use self::{certificates::Certificates, process::Process};
 pub use self::{
     cluster::Cluster,
     watched::{SENTINEL_PASSWORD, Watched},
 };
+use crate::ports::Port;
 
 /// The password of the user `default` where [`Options::users`] are given: for whoever administers the server.
 pub const ADMIN_PASSWORD: &str = "the-password-of-the-administrator";

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Options, Redis, cli, ports::Port, run};
+use super::{Options, Redis, cli, run};
+use crate::ports::Port;
 
 /// What takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use tempfile::TempDir;
 
-use super::{ADMIN_PASSWORD, Options, Redis, ports::Port, process::Process};
+use super::{ADMIN_PASSWORD, Options, Redis, process::Process};
+use crate::ports::Port;
 
 /// The name by which the sentinels know the primary.
 const PRIMARY: &str = "starling";

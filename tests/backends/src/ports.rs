@@ -13,14 +13,16 @@ const PORTS: RangeInclusive<u16> = 11_000..=31_999;
 
 /// A port that is kept for its holder.
 #[derive(Debug)]
-pub(super) struct Port {
+pub struct Port {
     number: u16,
     /// The lock between processes: whoever holds the UDP port of this number has the TCP port. It goes with its holder.
     _lock: UdpSocket,
 }
 
 impl Port {
-    pub(super) fn free() -> Self {
+    /// One that was free.
+    #[must_use]
+    pub fn free() -> Self {
         let range = u64::from(PORTS.end() - PORTS.start()) + 1;
         let first = RandomState::new().hash_one(()) % range;
         let numbers = (0..range).map(|step| PORTS.start() + ((first + step) % range) as u16);
@@ -32,7 +34,9 @@ impl Port {
         numbers.into_iter().find_map(free).expect("no port is free")
     }
 
-    pub(super) const fn number(&self) -> u16 {
+    /// Its number.
+    #[must_use]
+    pub const fn number(&self) -> u16 {
         self.number
     }
 }
