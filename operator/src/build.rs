@@ -128,7 +128,7 @@ impl Role {
                 (router.replicas, router.pods)
             }
             Component::C2s => (spec.c2s.replicas, spec.c2s.pods.clone()),
-            Component::Standalone => (1, spec.c2s.pods.clone()),
+            Component::Standalone => (spec.c2s.replicas.min(1), spec.c2s.pods.clone()),
             // Jobs run where these run: they need what these need.
             Component::Session | Component::Migrate | Component::FirstAdmin => {
                 let session = spec.session.clone().unwrap_or_default();

@@ -137,8 +137,12 @@ pub struct XmppServerSpec {
     pub auth: Auth,
     /// Accounts of administrators, as bare addresses (`alice@example.com`) of the served domains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 2047), regex(pattern = r#"^[^@/\s"&'<>:]+@[^@/\s]+$"#)))]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
+    #[schemars(length(max = 64), inner(length(max = 2047)))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Set,
+        validation = Rule::new(r#"self.all(address, address.matches("^[^@/ \"&'<>:]+@[^@/ ]+$"))"#)
+            .message("each is a bare address, like alice@example.com")
+    )]
     pub admins: Vec<String>,
     /// An account that is made if it does not exist. It becomes an administrator as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,26 +186,25 @@ pub enum Profile {
     Distributed,
 }
 
+/// A host's name: labels of DNS.
+const HOST: &str = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+const HOST_IS: &str = "a domain is written in lower-case ASCII letters, digits, '-' and '.': example.com";
+
 /// A domain that is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Domain {
     /// Its name: `example.com`. Of an internationalised one, its ASCII form.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(format!("self.matches('{HOST}')")).message(HOST_IS))]
     pub name: String,
     /// Names of services beside it (`conference.example.com`, `upload.example.com`): they stand in its certificate as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 16),
-        inner(
-            length(min = 1, max = 253),
-            regex(pattern = r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$")
-        )
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Set,
+        validation = Rule::new(format!("self.all(host, host.matches('{HOST}'))")).message(HOST_IS)
     )]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
     pub service_hosts: Vec<String>,
 }
 

@@ -30,26 +30,23 @@ fn main() -> ExitCode {
 fn crd() -> ExitCode {
     let text = match serde_saphyr::to_string(&starling_operator::crd::definition()) {
         Ok(text) => text,
-        Err(error) => {
-            eprintln!("starling-operator: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&error),
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("starling-operator: {error}");
-            ExitCode::FAILURE
-        }
+        // A reader who has enough and goes is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
 fn run(arguments: starling_operator::run::Arguments) -> ExitCode {
     match starling_operator::run::main(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("starling-operator: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("starling-operator: {error}");
+    ExitCode::FAILURE
 }

@@ -8,6 +8,8 @@ use starling_settings::Role;
 pub const MANAGER: &str = "starling-operator";
 /// On pod templates: what of the settings needs a restart.
 pub const SETTINGS_HASH: &str = "starling.im/settings-hash";
+/// On the pod that makes the first administrator: whom.
+pub const ACCOUNT: &str = "starling.im/account";
 
 /// The port of STARTTLS, in pods and Services.
 pub const STARTTLS: u16 = 5222;
@@ -58,6 +60,12 @@ impl Component {
             Self::Session | Self::Migrate | Self::FirstAdmin => &[Role::Session],
             Self::Router => &[Role::Router],
         }
+    }
+
+    /// Whether such a pod does its work once, and ends.
+    #[must_use]
+    pub const fn is_job(self) -> bool {
+        matches!(self, Self::Migrate | Self::FirstAdmin)
     }
 
     /// Whether clients connect to such a pod.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret, ServiceAccount},
+};
 
 use crate::{
     names::{self, Component},
@@ -32,11 +35,12 @@ pub(super) fn service_account(server: &Validated) -> ServiceAccount {
 pub(super) fn secrets(server: &Validated) -> Vec<Secret> {
     let name = &server.owner.name;
     let secret = |name: String, data: BTreeMap<String, String>| {
-        let data = data.into_iter().map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes())));
+        let data = data.into_iter().map(|(key, value)| (key, ByteString(value.into_bytes())));
+        let data = Some(data.collect()).filter(|data: &BTreeMap<_, _>| !data.is_empty());
         Secret {
             metadata: metadata(&server.owner, name, None),
             type_: Some("Opaque".to_owned()),
-            data: Some(data.collect()),
+            data,
             ..Secret::default()
         }
     };

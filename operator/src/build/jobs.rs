@@ -5,7 +5,6 @@
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 
 use crate::{
-    crd::Migrate,
     hash,
     names::{self, Component},
     validate::Validated,
@@ -18,9 +17,8 @@ const PATIENCE: i64 = 3600;
 const TRIES: i32 = 6;
 
 pub(super) fn all(server: &Validated, objects: &mut Objects) {
-    let migrates = server.spec.database.as_ref().is_some_and(|database| database.migrate == Migrate::Auto);
-    let wanted = [(Component::Migrate, migrates), (Component::FirstAdmin, server.first_admin.is_some())];
-    for (component, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+    let jobs = [Component::Migrate, Component::FirstAdmin];
+    for component in jobs.into_iter().filter(|component| server.settings.contains_key(component)) {
         objects.extend(Stage::Migration, config::config_map(server, component));
         objects.push(Stage::Migration, job(server, component));
     }

@@ -54,7 +54,8 @@ fn pod_monitor(server: &Validated) -> DynamicObject {
 fn prometheus_rule(server: &Validated) -> DynamicObject {
     let (namespace, name) = (&server.owner.namespace, &server.owner.name);
     // Of this server's pods alone: `name` is a DNS label, and holds nothing that a regular expression takes for more.
-    let pods = format!("namespace=\"{namespace}\",pod=~\"{name}-(standalone|c2s|session|router)-.+\"");
+    let names = format!("{name}-(c2s|session|router)-[a-z0-9]+-[a-z0-9]+|{name}-standalone-0");
+    let pods = format!("namespace=\"{namespace}\",pod=~\"{names}\"");
     let rules: Vec<Value> = ALERTS.iter().map(|alert| alert.rule(&pods, namespace, name)).collect();
     object(
         server,

@@ -24,12 +24,7 @@ pub(super) fn policies(server: &Validated) -> Vec<NetworkPolicy> {
     if !server.spec.network_policy.enabled {
         return Vec::new();
     }
-    let components: &[Component] = if server.is_standalone() {
-        &[Component::Standalone]
-    } else {
-        &[Component::C2s, Component::Session, Component::Router, Component::Migrate, Component::FirstAdmin]
-    };
-    components.iter().map(|component| policy(server, *component)).collect()
+    server.settings.keys().map(|component| policy(server, *component)).collect()
 }
 
 fn policy(server: &Validated, component: Component) -> NetworkPolicy {
@@ -38,8 +33,9 @@ fn policy(server: &Validated, component: Component) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(label_selector(&server.owner, component)),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
-            ingress: Some(ingress(server, component)),
-            egress: Some(egress(server, component)),
+            // Without rules, nothing may pass. An empty list would be dropped on the way, and be missing for ever after.
+            ingress: Some(ingress(server, component)).filter(|rules| !rules.is_empty()),
+            egress: Some(egress(server, component)).filter(|rules| !rules.is_empty()),
         }),
     }
 }
@@ -56,7 +52,7 @@ fn ingress(server: &Validated, component: Component) -> Vec<NetworkPolicyIngress
         let clients = [Component::C2s, Component::Session].map(|component| pods(server, component));
         rules.push(NetworkPolicyIngressRule { from: Some(clients.to_vec()), ports: Some(vec![tcp(names::ROUTER)]) });
     }
-    if !matches!(component, Component::Migrate | Component::FirstAdmin) {
+    if !component.is_job() {
         let from = Some(server.spec.network_policy.metrics_from.clone()).filter(|peers| !peers.is_empty());
         rules.push(NetworkPolicyIngressRule { from, ports: Some(vec![tcp(names::HTTP)]) });
     }

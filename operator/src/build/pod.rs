@@ -1,4 +1,4 @@
-//! A pod: one container, nothing that it may write to but its data folder, nothing that it may do beyond that.
+//! A pod: one container, which writes to its data and to what is empty at its start, and may do nothing beyond that.
 //!
 //! ```text
 //!   /etc/starling/config     ConfigMap of the component      settings
@@ -7,6 +7,7 @@
 //!   /etc/starling/tls/…      Secrets, one folder each        certificates for clients
 //!   /etc/starling/accounts   Secret                          the first administrator, to import
 //!   /var/lib/starling        volume, or empty                data; the socket that `starlingd user` speaks to
+//!   /tmp                     empty, of Standalone alone      what SQLite sorts and cannot keep in memory
 //! ```
 //!
 //! All are mounted as folders: files that are mounted one by one never change, and these do.
@@ -31,6 +32,8 @@ use super::{Role, label_selector, restart::settings_hash};
 
 /// The volume of the data folder.
 pub(super) const DATA_VOLUME: &str = "data";
+/// The volume of temporary files.
+const TEMPORARY_VOLUME: &str = "tmp";
 /// `nonroot` of distroless images.
 const USER: i64 = 65532;
 /// Owner and group may read.
@@ -62,6 +65,10 @@ pub(super) fn template(server: &Validated, role: &Role) -> PodTemplateSpec {
     let mut annotations = role.pods.pod_annotations.clone();
     let hash = server.settings.get(&component).map(settings_hash);
     annotations.extend(hash.map(|hash| (names::SETTINGS_HASH.to_owned(), hash)));
+    if let (Component::FirstAdmin, Some(account)) = (component, &server.first_admin) {
+        // For another account, the Job is another.
+        annotations.insert(names::ACCOUNT.to_owned(), account.address.clone());
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
         spec: Some(spec(server, role)),
@@ -71,7 +78,7 @@ pub(super) fn template(server: &Validated, role: &Role) -> PodTemplateSpec {
 fn spec(server: &Validated, role: &Role) -> PodSpec {
     let component = role.component;
     let scheduling = role.pods.scheduling.clone().unwrap_or_default();
-    let is_job = matches!(component, Component::Migrate | Component::FirstAdmin);
+    let is_job = component.is_job();
     let secrets = server.spec.image_pull_secrets.iter();
     let secrets: Vec<_> = secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
     let imports = component == Component::Standalone && server.first_admin.is_some();
@@ -95,7 +102,7 @@ fn spec(server: &Validated, role: &Role) -> PodSpec {
         volumes: Some(volumes(server, component)),
         restart_policy: is_job.then(|| "OnFailure".to_owned()),
         termination_grace_period_seconds: Some(termination_grace(&server.spec.drain, component)),
-        topology_spread_constraints: (!is_job).then(|| spread(server, role)),
+        topology_spread_constraints: (!is_job && component != Component::Standalone).then(|| spread(server, role)),
         node_selector: Some(scheduling.node_selector).filter(|labels| !labels.is_empty()),
         affinity: scheduling.affinity,
         tolerations: Some(scheduling.tolerations).filter(|tolerations| !tolerations.is_empty()),
@@ -114,7 +121,7 @@ fn container(server: &Validated, role: &Role, component: Component) -> Container
         // Who was there before stays as he is.
         Component::FirstAdmin => &["user", "import", "--skip", &accounts],
     };
-    let serves = !matches!(component, Component::Migrate | Component::FirstAdmin);
+    let serves = !component.is_job();
     let pause = pause(&server.spec.drain, component);
     let sleep = LifecycleHandler { sleep: Some(SleepAction { seconds: pause }), ..LifecycleHandler::default() };
     Container {
@@ -239,14 +246,16 @@ fn mounted(server: &Validated, component: Component) -> Vec<(Volume, &'static st
     if imports {
         volumes.push((secret("accounts", names::accounts_secret(name)), names::ACCOUNTS));
     }
-    if component != Component::Standalone {
-        let nothing = EmptyDirVolumeSource { size_limit: Some(Quantity("64Mi".to_owned())), medium: None };
-        volumes.push((
-            Volume { name: DATA_VOLUME.to_owned(), empty_dir: Some(nothing), ..Volume::default() },
-            names::DATA,
-        ));
-    }
+    volumes.push(match component {
+        Component::Standalone => (empty(TEMPORARY_VOLUME, "1Gi"), "/tmp"),
+        _ => (empty(DATA_VOLUME, "64Mi"), names::DATA),
+    });
     volumes
+}
+
+fn empty(name: &str, at_most: &str) -> Volume {
+    let nothing = EmptyDirVolumeSource { size_limit: Some(Quantity(at_most.to_owned())), medium: None };
+    Volume { name: name.to_owned(), empty_dir: Some(nothing), ..Volume::default() }
 }
 
 fn volumes(server: &Validated, component: Component) -> Vec<Volume> {
@@ -260,7 +269,7 @@ fn mounts(server: &Validated, role: &Role, component: Component) -> Vec<VolumeMo
     let folders = folders.filter(|(volume, _)| volume != "accounts" || component == Component::FirstAdmin);
     let own = (role.component == Component::Standalone).then(|| (DATA_VOLUME.to_owned(), names::DATA));
     let mount = |(name, folder): (String, &str)| VolumeMount {
-        read_only: (name != DATA_VOLUME).then_some(true),
+        read_only: (![DATA_VOLUME, TEMPORARY_VOLUME].contains(&name.as_str())).then_some(true),
         name,
         mount_path: folder.to_owned(),
         ..VolumeMount::default()

@@ -46,7 +46,7 @@ pub(super) fn autoscaler(server: &Validated, role: &Role) -> Option<HorizontalPo
             metric: MetricIdentifier { name: "starling_sessions".to_owned(), selector: None },
             target: MetricTarget {
                 type_: "AverageValue".to_owned(),
-                average_value: Some(Quantity(target.to_string())),
+                average_value: Some(quantity(target)),
                 ..MetricTarget::default()
             },
         }),
@@ -84,4 +84,28 @@ pub(super) fn autoscaler(server: &Validated, role: &Role) -> Option<HorizontalPo
         }),
         ..HorizontalPodAutoscaler::default()
     })
+}
+
+/// As Kubernetes itself writes it: what is written otherwise is written anew, and never the same.
+fn quantity(mut number: i32) -> Quantity {
+    let mut suffixes = ["", "k", "M", "G"].into_iter();
+    let mut suffix = suffixes.next().unwrap_or_default();
+    while number > 0 && number % 1000 == 0 {
+        number /= 1000;
+        suffix = suffixes.next().unwrap_or_default();
+    }
+    Quantity(format!("{number}{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantity;
+
+    #[test]
+    fn numbers_are_written_as_kubernetes_writes_them() {
+        for (number, written) in [(1, "1"), (1500, "1500"), (20_000, "20k"), (10_000_000, "10M"), (2_000_000_000, "2G")]
+        {
+            assert_eq!(quantity(number).0, written);
+        }
+    }
 }

@@ -22,7 +22,9 @@ pub struct Redis {
     /// What the keys in Redis begin with. Without it, it is made of namespace and name, so that servers can share a Redis.
     /// Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-z|~]+$"))]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-z|~]+$')")
+        .message("keyPrefix is of visible ASCII characters without braces, which name slots in Redis"))]
     pub key_prefix: Option<String>,
 }
 

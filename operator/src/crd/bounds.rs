@@ -14,6 +14,8 @@ use super::XmppServer;
 const ITEMS: i64 = 64;
 const LENGTH: i64 = 4096;
 const PROPERTIES: i64 = 64;
+/// As Kubernetes reads quantities: `250m`, `1.5`, `2Gi`, `1e3`.
+const QUANTITY: &str = r"^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][-+]?[0-9]+)?$";
 /// Fields of types that are Kubernetes' own.
 const FOREIGN: [&str; 8] = [
     "affinity",
@@ -49,6 +51,10 @@ fn bound(schema: &mut JSONSchemaProps) {
     let may_be_text = schema.type_.as_deref() == Some("string") || schema.x_kubernetes_int_or_string == Some(true);
     if may_be_text && !has_words {
         schema.max_length.get_or_insert(LENGTH);
+    }
+    if schema.description.as_deref().is_some_and(|text| text.starts_with("Quantity is")) {
+        schema.pattern = Some(QUANTITY.to_owned());
+        schema.max_length = Some(32);
     }
     if matches!(schema.items, Some(JSONSchemaPropsOrArray::Schema(_))) {
         schema.max_items.get_or_insert(ITEMS);

@@ -13,12 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct Log {
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`.
     #[serde(default = "Log::level")]
-    #[schemars(
-        length(min = 1, max = 1024),
-        regex(
-            pattern = r"^([a-z0-9_:]+=)?(off|error|warn|info|debug|trace)(,([a-z0-9_:]+=)?(off|error|warn|info|debug|trace))*$"
-        )
-    )]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new(
+        "self.matches('^([a-z0-9_:]+=)?(off|error|warn|info|debug|trace)(,([a-z0-9_:]+=)?(off|error|warn|info|debug|trace))*$')"
+    ).message("levels are off, error, warn, info, debug and trace, also by part: info,starling_c2s=debug"))]
     pub level: String,
     /// What a line looks like.
     #[serde(default)]

@@ -12,11 +12,12 @@ use super::Limit;
 pub struct Auth {
     /// SASL mechanisms that are offered, the strongest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 16),
-        inner(length(max = 32), regex(pattern = r"^(SCRAM-SHA-(1|256|512)(-PLUS)?|PLAIN)$"))
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 32)))]
+    #[x_kube(
+        merge_strategy = kube::core::ListMerge::Set,
+        validation = Rule::new("self.all(name, name.matches('^(SCRAM-SHA-(1|256|512)(-PLUS)?|PLAIN)$'))")
+            .message("mechanisms are SCRAM-SHA-1, SCRAM-SHA-256, SCRAM-SHA-512, each also with -PLUS, and PLAIN")
     )]
-    #[x_kube(merge_strategy = kube::core::ListMerge::Set)]
     pub mechanisms: Option<Vec<String>>,
     /// Rounds of PBKDF2 for new passwords.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +34,9 @@ pub struct Auth {
 #[serde(rename_all = "camelCase")]
 pub struct FirstAdmin {
     /// The account's address, of a served domain: `admin@example.com`.
-    #[schemars(length(max = 2047), regex(pattern = r#"^[^@/\s"&'<>:]+@[^@/\s]+$"#))]
+    #[schemars(length(max = 2047))]
+    #[x_kube(validation = Rule::new(r#"self.matches("^[^@/ \"&'<>:]+@[^@/ ]+$")"#)
+        .message("it is a bare address, like admin@example.com"))]
     pub address: String,
     /// The key of a Secret in this namespace that holds the password. Without it, the operator makes a password, and keeps
     /// it in the Secret `<name>-first-admin`. A password that is changed there later changes no account.

@@ -15,7 +15,7 @@ use super::{C2sService, ProxyProtocol, Scalar};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct C2s {
-    /// How many, unless `autoscaling` says. A Standalone server has one, whatever stands here by default.
+    /// How many, unless `autoscaling` says. A Standalone server has one, or with 0 none.
     #[serde(default = "two")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,

@@ -64,13 +64,13 @@ impl JsonSchema for Limit {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        // Bounds are for numbers, the pattern is for text.
         json_schema!({
             "x-kubernetes-int-or-string": true,
+            "minimum": 1,
+            "maximum": u32::MAX,
             "maxLength": 3,
-            "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? self >= 1 && self <= 4294967295 : self == 'off'",
-                "message": "a whole number from 1 to 4294967295, or 'off'"
-            }],
+            "pattern": "^off$",
         })
     }
 }

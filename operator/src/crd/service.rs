@@ -85,19 +85,15 @@ macro_rules! words {
 
 words! {
     /// How a Service is reached from outside.
+    #[derive(Default)]
     ServiceType {
         /// From within the cluster alone.
         ClusterIp = "ClusterIP",
         /// By a port of every node.
         NodePort = "NodePort",
         /// By a load balancer.
+        #[default]
         LoadBalancer = "LoadBalancer",
-    }
-}
-
-impl Default for ServiceType {
-    fn default() -> Self {
-        Self::LoadBalancer
     }
 }
 

@@ -52,18 +52,23 @@ pub(super) fn of_all(
 ) -> BTreeMap<Component, Written> {
     let (session, router) = (spec.session.clone().unwrap_or_default(), spec.router.clone().unwrap_or_default());
     let none = Pods::default();
-    let components: &[(Component, &str, &Pods)] = match spec.profile {
-        Profile::Standalone => &[(Component::Standalone, "c2s", &spec.c2s.pods)],
-        Profile::Distributed => &[
+    let mut components = match spec.profile {
+        Profile::Standalone => vec![(Component::Standalone, "c2s", &spec.c2s.pods)],
+        Profile::Distributed => vec![
             (Component::C2s, "c2s", &spec.c2s.pods),
             (Component::Session, "session", &session.pods),
             (Component::Router, "router", &router.pods),
-            (Component::Migrate, "", &none),
-            (Component::FirstAdmin, "", &none),
         ],
     };
+    // Jobs come with no settings of somebody's own.
+    if spec.database.as_ref().is_some_and(|database| database.migrate == crd::Migrate::Auto) {
+        components.push((Component::Migrate, "", &none));
+    }
+    if spec.profile == Profile::Distributed && spec.first_admin.is_some() {
+        components.push((Component::FirstAdmin, "", &none));
+    }
     let mut all = BTreeMap::new();
-    for (component, field, pods) in components {
+    for (component, field, pods) in &components {
         let settings = of(*component, owner, spec, backends);
         match extended(settings, field, pods, problems).and_then(written) {
             Ok(written) => {
@@ -110,28 +115,25 @@ fn written(settings: Settings) -> Result<Written, Problem> {
 }
 
 fn of(component: Component, owner: &Owner, spec: &XmppServerSpec, backends: &Backends<'_>) -> Settings {
-    let default = Settings::default();
     let mut settings = Settings {
         data: names::DATA.into(),
         roles: component.roles().to_vec(),
-        log: Log {
-            level: spec.log.level.clone(),
-            format: match spec.log.format {
-                crd::LogFormat::Json => LogFormat::Json,
-                crd::LogFormat::Human => LogFormat::Human,
-            },
-        },
-        http: Http { listen: one_for_all(names::HTTP, backends.families) },
-        ..default
+        log: log(component, &spec.log),
+        ..Settings::default()
     };
+    if !component.is_job() {
+        settings.http = Http { listen: one_for_all(names::HTTP, backends.families) };
+    }
     // Others know nothing of XMPP, and need no restart for it.
     if !matches!(component, Component::Router | Component::Migrate) {
         settings.domains = spec.domains.iter().map(|domain| domain.name.clone()).collect();
+        auth(&mut settings, spec);
+    }
+    if matches!(component, Component::Standalone | Component::C2s | Component::Session) {
         settings.admins = admins(spec);
         settings.session = session(spec);
         settings.archive = Archive { enabled: spec.archive.enabled };
         settings.registration = registration(spec);
-        auth(&mut settings, spec);
         // Sessions without a connection have queues as well.
         set(&mut settings.c2s.limits.queue_stanzas, spec.limits.queue_stanzas);
         set(&mut settings.c2s.limits.queue_bytes, spec.limits.queue_bytes);
@@ -156,6 +158,20 @@ fn of(component: Component, owner: &Owner, spec: &XmppServerSpec, backends: &Bac
         settings.router = Router { listen: vec![one_for_all(names::ROUTER, backends.families)] };
     }
     settings
+}
+
+/// A Job's is always the same: it is not done again because somebody wants to read more of the others.
+fn log(component: Component, fields: &crd::Log) -> Log {
+    if component.is_job() {
+        return Log { format: LogFormat::Json, ..Log::default() };
+    }
+    Log {
+        level: fields.level.clone(),
+        format: match fields.format {
+            crd::LogFormat::Json => LogFormat::Json,
+            crd::LogFormat::Human => LogFormat::Human,
+        },
+    }
 }
 
 fn set<T: Copy>(setting: &mut T, field: Option<T>) {
