@@ -16,11 +16,14 @@ struct Arguments {
 enum Command {
     /// Print the CustomResourceDefinition as YAML.
     Crd,
+    /// Look after the XmppServers of a cluster.
+    Run(starling_operator::run::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crd => crd(),
+        Command::Run(arguments) => run(arguments),
     }
 }
 
@@ -33,6 +36,13 @@ fn crd() -> ExitCode {
         // A reader who has enough and goes is no failure.
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
         Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+fn run(arguments: starling_operator::run::Arguments) -> ExitCode {
+    match starling_operator::run::main(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
     }
 }
 
