@@ -1,5 +1,6 @@
 //! A cluster that has the kinds which the chart is about, and applying anything to it.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Error,
     api::{DynamicObject, Patch, PatchParams},
@@ -14,28 +15,28 @@ use tokio::sync::OnceCell;
 pub(crate) async fn shared() -> &'static ControlPlane {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
     let start = || async {
-        let foreign = |kind: &str, plural: &str| {
-            let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-            let definition = json!({
-                "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
-                "spec": {
-                    "group": "monitoring.coreos.com", "scope": "Namespaced",
-                    "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-                    "versions": [{
-                        "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
-                    }],
-                },
-            });
-            serde_json::from_value(definition).unwrap()
-        };
         let crds = vec![
             starling_operator::crd::definition(),
-            foreign("PodMonitor", "podmonitors"),
-            foreign("PrometheusRule", "prometheusrules"),
+            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
         ];
         ControlPlane::start(Options { crds, ..Options::default() }).await
     };
     SHARED.get_or_init(start).await
+}
+
+/// A kind of somebody else's, without a schema.
+pub(crate) fn foreign(group: &str, kind: &str, plural: &str) -> CustomResourceDefinition {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    serde_json::from_value(definition).unwrap()
 }
 
 /// The API of an object's kind, in the object's namespace, or else in `namespace`.

@@ -5,6 +5,7 @@
 //!   templates    what is rendered, for many values                            (shared cluster, dry runs)
 //!   examples     helm/examples, applied                                       (shared cluster)
 //!   life         install, upgrade, roll back, uninstall                       (a cluster for each)
+//!   rights       what the operator may do is what it does            (a cluster for each)
 //!   log_in       what `helm test` runs                                        (a real starlingd)
 //!   images       helm/images/build, unpacked and run                          (no cluster)
 //! ```
@@ -18,6 +19,7 @@ mod images;
 mod life;
 mod log_in;
 mod programs;
+mod rights;
 mod templates;
 
 use std::path::PathBuf;
