@@ -35,7 +35,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "starling.serverImage" -}}
-{{- .Values.serverImage | default (printf "%s/starlingd:%s" (dir .Values.image.repository) .Chart.AppVersion) -}}
+{{- .Values.serverImage | default (printf "%s:%s" (regexReplaceAll "[^/]+$" .Values.image.repository "starlingd") .Chart.AppVersion) -}}
 {{- end -}}
 
 {{- /* Whom roles are given to. */ -}}

@@ -1,6 +1,6 @@
 //! `starlingd check …`: looks at a server from outside, as its clients do. Needs no settings, and may run anywhere.
 
-use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -93,12 +93,8 @@ fn host_and_port(server: &str) -> Result<(&str, Option<u16>)> {
 
 async fn log_in(options: &ClientOptions) -> std::result::Result<String, crate::error::Source> {
     let mut client = connect::client(options).await?;
-    let mut found = format!("Logged in as {}", client.jid());
-    if let Some(tls) = client.tls_info() {
-        // Writing to a String does not fail.
-        let _ = write!(found, ", by {}", tls.version);
-    }
-    found.push_str(".\n");
+    let tls = client.tls_info().map_or_else(String::new, |tls| format!(", by {}", tls.version));
+    let found = format!("Logged in as {}{tls}.\n", client.jid());
     let domain = options.jid.domain();
     client.send(&format!("<iq type='get' to='{domain}' id='check'><ping xmlns='urn:xmpp:ping'/></iq>")).await?;
     while let Some(stanza) = client.next().await? {

@@ -214,3 +214,18 @@ async fn dashboards_ask_for_metrics_that_there_are() {
     }
     assert!(asked > 10);
 }
+
+#[tokio::test]
+async fn servers_have_their_image_from_where_the_operator_has_its_own() {
+    let helm = Helm::alone().await;
+    for (set, image) in [
+        ("image.tag=9", "ghcr.io/starling-im/starlingd"),
+        ("image.repository=registry.example:5000/a/b/operator", "registry.example:5000/a/b/starlingd"),
+        ("image.repository=operator", "starlingd"),
+    ] {
+        let objects = helm.template("chat", &["--set", set]).await;
+        let arguments = one(&objects, "Deployment").pointer("/spec/template/spec/containers/0/args").unwrap();
+        let expected = format!("--server-image={image}:{}", env!("CARGO_PKG_VERSION"));
+        assert!(arguments.as_array().unwrap().contains(&json!(expected)), "{set}: {arguments}");
+    }
+}
