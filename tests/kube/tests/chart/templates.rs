@@ -219,7 +219,7 @@ async fn dashboards_ask_for_metrics_that_there_are() {
 async fn servers_have_their_image_from_where_the_operator_has_its_own() {
     let helm = Helm::alone().await;
     for (set, image) in [
-        ("image.tag=9", "ghcr.io/starling-im/starlingd"),
+        ("image.tag=v9", "ghcr.io/starling-im/starlingd"),
         ("image.repository=registry.example:5000/a/b/operator", "registry.example:5000/a/b/starlingd"),
         ("image.repository=operator", "starlingd"),
     ] {
