@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod import;
 mod migrate;
 mod run;
@@ -52,6 +53,9 @@ enum Command {
     /// Accounts. Works while the server runs, and while it does not.
     #[command(subcommand)]
     User(user::Command),
+    /// Whether a server that runs, here or elsewhere, is as clients need it.
+    #[command(subcommand)]
+    Check(check::Command),
     /// The settings.
     #[command(subcommand)]
     Config(Config),
@@ -97,6 +101,7 @@ fn execute(arguments: Arguments) -> Result<ExitCode> {
             threads()?.block_on(user::run(command, &settings, &parts))?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Check(command) => show(&check::run(command)?),
         Command::Config(Config::Check) => {
             Parts::new(&source.read()?)?.check_files()?;
             show("The settings are good.\n")

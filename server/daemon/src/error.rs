@@ -81,6 +81,14 @@ pub enum Error {
     /// The running server did not do it.
     #[error("the server: {0}")]
     Admin(String),
+    /// A server is not as clients need it.
+    #[error("{what}: {source}")]
+    Check {
+        /// What was looked at.
+        what: String,
+        /// What is wrong with it.
+        source: Source,
+    },
     /// Whoever called the command made a mistake.
     #[error("{0}")]
     Usage(String),

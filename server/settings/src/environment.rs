@@ -27,6 +27,25 @@ pub(crate) fn apply(table: &mut Table, environment: impl IntoIterator<Item = (St
     Ok(())
 }
 
+/// Puts values over what is in `table`, by the settings' paths.
+pub(crate) fn overlay<'a>(table: &mut Table, values: impl IntoIterator<Item = (&'a str, String)>) -> Result<(), Error> {
+    let leaves = leaves();
+    for (path, value) in values {
+        let Some(leaf) = leaves.iter().find(|leaf| leaf.path == path) else {
+            let nearest = leaves.iter().min_by_key(|leaf| distance(path, &leaf.path));
+            let nearest = nearest.map(|leaf| leaf.path.clone()).unwrap_or_default();
+            return Err(Error::UnknownVariable { name: path.to_owned(), nearest });
+        };
+        // Whoever wrote a path is told of that, not of a variable.
+        let value = parse(leaf, value).map_err(|error| match error {
+            Error::Variable { reason, .. } => Error::Variable { name: path.to_owned(), reason },
+            other => other,
+        })?;
+        set(table, path, value);
+    }
+    Ok(())
+}
+
 /// The variable that sets what stands at this path, or the path itself if it is none.
 pub(crate) fn name_of(path: &str) -> String {
     let known = leaves().iter().find(|leaf| path == leaf.path || path.starts_with(&format!("{}[", leaf.path)));

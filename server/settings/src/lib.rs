@@ -22,8 +22,8 @@ pub use crate::{
     reference::{default_toml, reference},
     reloading::{is_reloaded, reloaded},
     tree::{
-        Auth, C2s, C2sLimits, Certificate, Conflict, Database, DirectTls, Http, Link, LinkTls, Log, LogFormat, Migrate,
-        ProxyProtocol, Redis, RedisMode, Registration, Role, Router, Session, Settings, StartTls, Tls,
+        Archive, Auth, C2s, C2sLimits, Certificate, Conflict, Database, DirectTls, Http, Link, LinkTls, Log, LogFormat,
+        Migrate, ProxyProtocol, Redis, RedisMode, Registration, Role, Router, Session, Settings, StartTls, Tls,
     },
 };
 
@@ -101,6 +101,51 @@ impl Settings {
         let problems = settings.check();
         if problems.is_empty() { Ok(settings) } else { Err(Error::Values(problems)) }
     }
+
+    /// These settings with others put over them, by their paths (`c2s.limits.depth`); values are written as in environment
+    /// variables. They are not checked against each other: see [`Settings::check`].
+    ///
+    /// # Errors
+    /// An unknown path, or a value of another type; names the path.
+    pub fn with<'a>(&self, values: impl IntoIterator<Item = (&'a str, String)>) -> Result<Self, Error> {
+        let mut table = self.to_table()?;
+        environment::overlay(&mut table, values)?;
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
+            let name = error.path().to_string();
+            Error::Variable { name, reason: error.into_inner().message().to_owned() }
+        })
+    }
+
+    /// A file that says what is not as by default. The server reads the same settings from it, also one of an earlier
+    /// release, as long as nothing is asked for that it does not know.
+    ///
+    /// # Errors
+    /// Paths that are not Unicode.
+    pub fn to_toml(&self) -> Result<String, Error> {
+        let changed = changed(self.to_table()?, &Self::default().to_table()?);
+        toml::to_string(&changed).map_err(unwritable)
+    }
+
+    fn to_table(&self) -> Result<toml::Table, Error> {
+        toml::Table::try_from(self).map_err(unwritable)
+    }
+}
+
+/// Where two tables differ, what the first has.
+fn changed(table: toml::Table, default: &toml::Table) -> toml::Table {
+    let differs = |(name, value): (String, toml::Value)| match (value, default.get(&name)) {
+        (toml::Value::Table(value), Some(toml::Value::Table(default))) => {
+            let inner = changed(value, default);
+            (!inner.is_empty()).then_some((name, toml::Value::Table(inner)))
+        }
+        (value, Some(default)) if value == *default => None,
+        (value, _) => Some((name, value)),
+    };
+    table.into_iter().filter_map(differs).collect()
+}
+
+fn unwritable(error: toml::ser::Error) -> Error {
+    Error::Variable { name: "settings".to_owned(), reason: error.to_string() }
 }
 
 /// The file's own mistakes are told with their line.

@@ -30,6 +30,30 @@ fn the_default_file_is_the_defaults_and_names_every_setting_with_its_variable() 
     }
 }
 
+#[test]
+fn what_is_put_over_settings_is_what_comes_out_and_what_is_written_is_what_is_read() {
+    let values =
+        [("c2s.limits.depth", "32".to_owned()), ("log.level", "debug".to_owned()), ("domains", "[\"a\"]".to_owned())];
+    let settings = Settings::default().with(values).unwrap();
+    assert_eq!((settings.c2s.limits.depth, settings.log.level.as_str()), (32, "debug"));
+    assert_eq!(settings.domains, ["a"]);
+    let text = settings.to_toml().unwrap();
+    assert_eq!(load(&text, &[]).unwrap(), settings);
+    // Nothing else is written: a server of another release must not stumble over what it does not know.
+    assert_eq!(text.lines().filter(|line| line.contains('=')).count(), 3, "{text}");
+    assert_eq!(Settings::default().to_toml().unwrap(), "");
+}
+
+#[test]
+fn what_cannot_be_put_over_settings_is_named_by_its_path() {
+    let refused =
+        |path: &str, value: &str| Settings::default().with([(path, value.to_owned())]).unwrap_err().to_string();
+    assert_eq!(refused("c2s.limits.dept", "1"), "c2s.limits.dept: no such setting; did you mean c2s.limits.depth?");
+    assert!(refused("c2s.limits.depth", "many").starts_with("c2s.limits.depth: "));
+    assert!(refused("c2s.limits.depth", "\"many\"").starts_with("c2s.limits.depth: "));
+    assert!(refused("session.conflict", "fight").starts_with("session.conflict: "));
+}
+
 /// Path, variable, type and default of each setting, as the reference gives them.
 fn rows() -> Vec<[String; 4]> {
     let reference = reference();

@@ -80,7 +80,7 @@ fn output(source: io::Error) -> Error {
     Error::Io { what: "standard output".to_owned(), source }
 }
 
-fn address(text: &str) -> Result<BareJid> {
+pub(super) fn address(text: &str) -> Result<BareJid> {
     let account = jid::parse_bare(text).map_err(|error| Error::Usage(format!("{text:?}: {error}")))?;
     if account.node().is_none() {
         return Err(Error::Usage(format!("{text:?} names no account, only a domain")));
@@ -113,18 +113,28 @@ async fn put(text: &str, mode: PutMode, settings: &Settings, parts: &Parts) -> R
 }
 
 fn read_password(account: &BareJid) -> Result<String> {
-    let failed = |source| Error::Io { what: "the password".to_owned(), source };
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        let first = rpassword::prompt_password(format!("Password for {account}: ")).map_err(failed)?;
+    let first = read_password_once(account)?;
+    if io::stdin().is_terminal() {
         let second = rpassword::prompt_password("The same again: ").map_err(failed)?;
         if first != second {
             return Err(Error::Usage("the passwords differ".to_owned()));
         }
-        return Ok(first);
+    }
+    Ok(first)
+}
+
+/// Asked for, or the first line of standard input.
+pub(super) fn read_password_once(account: &BareJid) -> Result<String> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        return rpassword::prompt_password(format!("Password for {account}: ")).map_err(failed);
     }
     let mut line = String::new();
     stdin.lock().read_line(&mut line).map_err(failed)?;
     let password = line.strip_suffix('\n').unwrap_or(&line);
     Ok(password.strip_suffix('\r').unwrap_or(password).to_owned())
+}
+
+fn failed(source: io::Error) -> Error {
+    Error::Io { what: "the password".to_owned(), source }
 }

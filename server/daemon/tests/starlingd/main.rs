@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what helpers of tests do not expect is a failed test")]
 
+mod check;
 mod client;
 mod configuration;
 mod import;

@@ -7,7 +7,7 @@ use starling_xmpp::negotiate::TlsInfo;
 use starling_xmpp::negotiate::initiate::{Initiate, Input, Next};
 
 use super::stream::Stream;
-use super::{ClientOptions, ComponentOptions, Security};
+use super::{ClientOptions, ComponentOptions, Roots, Security};
 use crate::Error;
 
 /// A client's negotiation that succeeded.
@@ -23,6 +23,9 @@ pub(super) async fn client(
 ) -> Result<Established, Error> {
     let start_tls = options.security == Security::StartTls;
     let mut initiate = Initiate::client(&options.jid, &options.password, start_tls, tls.clone(), SystemRandom);
+    if matches!(options.roots, Roots::Any) {
+        initiate = initiate.refuse_plain();
+    }
     let mut out = Vec::new();
     initiate.start(&mut out);
     loop {

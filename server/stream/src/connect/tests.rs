@@ -23,6 +23,7 @@ async fn both_ends_of_a_handshake_know_the_same_bindings() {
         (Roots::Custom(vec![server.made.der.clone()]), "localhost"),
         (pin(&server.made.der), "localhost"),
         (pin(&server.made.der), "another.example"),
+        (Roots::Any, "another.example"),
     ] {
         for direct in [false, true] {
             let (tcp, client) = tcp_pair().await;

@@ -28,6 +28,9 @@ pub enum Roots {
     Custom(Vec<CertificateDer<'static>>),
     /// One certificate, by the SHA-256 of its DER; neither its name nor its time are looked at.
     Pinned([u8; 32]),
+    /// All. Whoever is between can read what is sent, unless the log-in binds the channel, as SCRAM's `-PLUS` does; by PLAIN
+    /// nobody is logged in then.
+    Any,
 }
 
 impl fmt::Debug for Roots {
@@ -36,6 +39,7 @@ impl fmt::Debug for Roots {
             Self::Native => f.write_str("Native"),
             Self::Custom(roots) => write!(f, "Custom({} certificates)", roots.len()),
             Self::Pinned(_) => f.write_str("Pinned"),
+            Self::Any => f.write_str("Any"),
         }
     }
 }
@@ -63,7 +67,8 @@ fn config(roots: &Roots) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?;
     let verifier: Arc<dyn ServerCertVerifier> = match roots {
-        Roots::Pinned(fingerprint) => Arc::new(Pinned { fingerprint: *fingerprint, provider: provider() }),
+        Roots::Pinned(fingerprint) => Arc::new(Pinned { fingerprint: Some(*fingerprint), provider: provider() }),
+        Roots::Any => Arc::new(Pinned { fingerprint: None, provider: provider() }),
         Roots::Native => webpki(rustls_native_certs::load_native_certs().certs)?,
         Roots::Custom(roots) => webpki(roots.clone())?,
     };
@@ -100,7 +105,8 @@ fn from_io(error: std::io::Error) -> Error {
 
 #[derive(Debug)]
 struct Pinned {
-    fingerprint: [u8; 32],
+    /// `None`: any.
+    fingerprint: Option<[u8; 32]>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -113,7 +119,8 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if digest::digest(&digest::SHA256, end_entity).as_ref() == self.fingerprint {
+        let is_other = |pin: &[u8; 32]| digest::digest(&digest::SHA256, end_entity).as_ref() != pin;
+        if !self.fingerprint.as_ref().is_some_and(is_other) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

@@ -91,8 +91,16 @@ struct Client {
     address: Jid,
     password: String,
     start_tls: bool,
-    plain_in_clear: bool,
+    plain: Plain,
     tls: Option<TlsInfo>,
+}
+
+/// When the password may be sent by PLAIN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plain {
+    Never,
+    UnderTls,
+    Always,
 }
 
 enum State {
@@ -127,7 +135,7 @@ impl Initiate {
         random: impl Random + 'static,
     ) -> Self {
         let client =
-            Client { address: address.clone(), password: password.to_owned(), start_tls, plain_in_clear: false, tls };
+            Client { address: address.clone(), password: password.to_owned(), start_tls, plain: Plain::UnderTls, tls };
         Self {
             role: Role::Client(Box::new(client)),
             random: Box::new(random),
@@ -139,7 +147,16 @@ impl Initiate {
     #[must_use]
     pub fn allow_plain_without_tls(mut self) -> Self {
         if let Role::Client(client) = &mut self.role {
-            client.plain_in_clear = true;
+            client.plain = Plain::Always;
+        }
+        self
+    }
+
+    /// Never sends a client's password by PLAIN: for where nobody knows who is at the other end.
+    #[must_use]
+    pub fn refuse_plain(mut self) -> Self {
+        if let Role::Client(client) = &mut self.role {
+            client.plain = Plain::Never;
         }
         self
     }
@@ -277,7 +294,11 @@ impl Initiate {
             password: &client.password,
             authzid: None,
             bindings: client.tls.as_ref().map_or(&unbound, |tls| &tls.bindings),
-            plain: client.tls.is_some() || client.plain_in_clear,
+            plain: match client.plain {
+                Plain::Never => false,
+                Plain::UnderTls => client.tls.is_some(),
+                Plain::Always => true,
+            },
         };
         let offer = Offer { mechanisms, binding_types };
         let mut exchange = Exchange::choose(&offer, &log_in, &mut *self.random)?;

@@ -1,0 +1,35 @@
+//! A real Kubernetes control plane on one machine, without containers: what the operator and the chart are tested against.
+//! Used by the tests of `operator`, by `tests/kube/up`, and by nothing of the program.
+//!
+//! ```text
+//!   test ──► ControlPlane ─┬─ etcd ◄── kube-apiserver ◄── kube-controller-manager    children: loopback, ports that were
+//!     │                    │                 │    │                                  free, data in a temporary folder
+//!     │                    └─ Access ────────┘    └──► audit log ──► Audit
+//!     │                       kubeconfig, client          who asked for what, and what it was told
+//!     └────► Kubelet          binds Pods, runs them, ends them, by the rule that the test gives: nothing really runs
+//! ```
+//!
+//! API server and controllers are Kubernetes' own, with the admission plugins that are on by default. What is missing is
+//! nodes, so there is no scheduler either: [`Kubelet`] plays both. The programs are built from their modules when they are
+//! first asked for ([`programs`]), which takes minutes.
+//!
+//! Everything in it panics when something is not as expected: it is part of tests.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
+
+mod access;
+mod audit;
+mod certificates;
+mod control_plane;
+mod kubelet;
+mod process;
+pub mod programs;
+mod servers;
+mod wait;
+
+pub use self::{
+    access::Access,
+    audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
+    control_plane::{ControlPlane, Options},
+    kubelet::{End, Kubelet, Life, State},
+    wait::{PATIENCE, until},
+};

@@ -1,0 +1,85 @@
+//! A cluster that has the kinds which the chart is about, and applying anything to it.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, Error,
+    api::{DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    discovery::{Scope, oneshot::pinned_kind},
+};
+use serde_json::{Value, json};
+use starling_kube_tests::{ControlPlane, Options};
+use tokio::sync::OnceCell;
+
+/// One that has XmppServer, and kinds of prometheus-operator without a schema.
+pub(crate) async fn shared() -> &'static ControlPlane {
+    static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+    let start = || async {
+        let crds = vec![
+            starling_operator::crd::definition(),
+            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+        ];
+        ControlPlane::start(Options { crds, ..Options::default() }).await
+    };
+    SHARED.get_or_init(start).await
+}
+
+/// A kind of somebody else's, without a schema.
+pub(crate) fn foreign(group: &str, kind: &str, plural: &str) -> CustomResourceDefinition {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let definition = json!({
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    });
+    serde_json::from_value(definition).unwrap()
+}
+
+/// The API of an object's kind, in the object's namespace, or else in `namespace`.
+pub(crate) async fn api(client: &Client, object: &Value, namespace: &str) -> Api<DynamicObject> {
+    let version = object["apiVersion"].as_str().unwrap();
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap());
+    let (resource, capabilities) = pinned_kind(client, &kind).await.unwrap();
+    match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
+            Api::namespaced_with(client.clone(), namespace, &resource)
+        }
+    }
+}
+
+/// Applies it; fields that its kind does not have are refused.
+pub(crate) async fn apply(client: &Client, object: &Value, namespace: &str) -> Result<DynamicObject, Error> {
+    patch(client, object, namespace, PatchParams::apply("tests").force().validation_strict()).await
+}
+
+/// Asks what applying it would do.
+pub(crate) async fn dry_run(client: &Client, object: &Value, namespace: &str) -> Result<DynamicObject, Error> {
+    patch(client, object, namespace, PatchParams::apply("tests").force().validation_strict().dry_run()).await
+}
+
+async fn patch(client: &Client, object: &Value, namespace: &str, params: PatchParams) -> Result<DynamicObject, Error> {
+    let name = object["metadata"]["name"].as_str().unwrap();
+    api(client, object, namespace).await.patch(name, &params, &Patch::Apply(object)).await
+}
+
+/// The pod that a Deployment or StatefulSet would make.
+pub(crate) fn pod_of(workload: &Value) -> Value {
+    let mut pod = workload["spec"]["template"].clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = json!("pod");
+    // What a StatefulSet adds.
+    for claim in workload["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten() {
+        let name = &claim["metadata"]["name"];
+        let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+        pod["spec"]["volumes"].as_array_mut().unwrap().push(volume);
+    }
+    pod
+}

@@ -1,0 +1,351 @@
+//! What the chart lets the operator do is what it does: `starling-operator`, run as the chart runs it, with a token of the chart's
+//! service account. Nothing is refused to it, and nothing of its roles is there for nothing.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    net::Ipv4Addr,
+    process::{Child, Command, Stdio},
+};
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Secret},
+    rbac::v1::{ClusterRole, PolicyRule, Role},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use starling_kube_tests::{Access, ControlPlane, Entry, Kubelet, Life, Options, State, until};
+use starling_operator::{
+    crd::{XmppServer, definition},
+    names,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use crate::{
+    cluster::{api, apply, foreign},
+    helm::{Helm, chart},
+    programs::built,
+};
+
+const NEW: &str = "registry.example/starlingd:9";
+
+/// An operator's process, which ends with its test.
+struct Operator(Child);
+
+impl Operator {
+    /// By the arguments that the chart gives it, but for the port.
+    async fn start(access: &Access, client: &Client, namespace: &str) -> Self {
+        let deployment = Api::<Deployment>::namespaced(client.clone(), namespace).get("demo-starling").await.unwrap();
+        let container = deployment.spec.unwrap().template.spec.unwrap().containers.remove(0);
+        let mut command = Command::new(built("starling-operator"));
+        let listens = |argument: &String| argument.starts_with("--listen=");
+        assert!(container.args.iter().flatten().any(listens));
+        command.args(container.args.iter().flatten().filter(|argument| !listens(argument))).arg("--listen=127.0.0.1:0");
+        command.env("KUBECONFIG", access.file()).env("POD_NAME", "demo-starling-0").env("POD_NAMESPACE", namespace);
+        command.env("POD_IPS", "127.0.0.1");
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        // For whoever reads why the test fails.
+        std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
+        Self(child)
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Group, resource with its subresource, verb.
+type Right = (String, String, String);
+
+/// What the rules give.
+fn rights(rules: &[PolicyRule]) -> BTreeSet<Right> {
+    let all = |values: &Option<Vec<String>>| values.clone().unwrap_or_default();
+    let mut rights = BTreeSet::new();
+    for rule in rules {
+        for group in all(&rule.api_groups) {
+            for resource in all(&rule.resources) {
+                rights.extend(rule.verbs.iter().map(|verb| (group.clone(), resource.clone(), verb.clone())));
+            }
+        }
+    }
+    rights
+}
+
+/// Whether the request needs the right. To apply what is not there is `patch`, and `create` as well.
+fn uses(entry: &Entry, (group, resource, verb): &Right) -> bool {
+    let Some(object) = &entry.object_ref else { return false };
+    let of = match object.subresource.as_str() {
+        "" => object.resource.clone(),
+        subresource => format!("{}/{subresource}", object.resource),
+    };
+    let creates = entry.verb == "patch" && entry.response_status.as_ref().is_some_and(|status| status.code == 201);
+    (&object.api_group, &of) == (group, resource) && (&entry.verb == verb || (creates && verb == "create"))
+}
+
+struct World {
+    plane: ControlPlane,
+    client: Client,
+    namespace: String,
+    kubelet: Kubelet,
+    user: String,
+}
+
+impl World {
+    async fn start() -> Self {
+        let crds = vec![
+            definition(),
+            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+            foreign("cert-manager.io", "Certificate", "certificates"),
+        ];
+        // As some distributions have it.
+        let api_server = vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()];
+        let plane = ControlPlane::start(Options { crds, api_server, ..Options::default() }).await;
+        let (client, namespace) = (plane.client().await, plane.namespace().await);
+        let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
+        let user = format!("system:serviceaccount:{namespace}:demo-starling");
+        Self { plane, client, namespace, kubelet, user }
+    }
+
+    async fn install(&self, more: &[&str]) -> Operator {
+        let helm = Helm::of(self.plane.admin()).await;
+        let chart = chart();
+        let install = ["install", "demo", &chart, "--namespace", &self.namespace, "--set", "crds.install=false"];
+        helm.succeed(&[&install, ["--set", "leaderElection.leaseSeconds=3"].as_slice(), more].concat()).await;
+        let access = self.plane.service_account(&self.namespace, "demo-starling").await;
+        Operator::start(&access, &self.client, &self.namespace).await
+    }
+
+    async fn make(&self, object: Value) -> kube::api::DynamicObject {
+        apply(&self.client, &object, &self.namespace).await.unwrap_or_else(|error| panic!("{error}: {object:#}"))
+    }
+
+    async fn secret(&self, name: &str, values: Value) {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values});
+        self.make(secret).await;
+    }
+
+    /// Waits until everything of a server is as it is asked for.
+    async fn settled(&self, name: &str) -> XmppServer {
+        let is_settled = |server: Option<&XmppServer>| {
+            let Some(server) = server else { return false };
+            let conditions = server.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
+            let is = |type_: &str, status: &str| {
+                let condition = conditions.iter().find(|condition| condition.type_ == type_);
+                condition.is_some_and(|condition| {
+                    condition.status == status && condition.observed_generation == server.metadata.generation
+                })
+            };
+            is("Ready", "True") && is("Progressing", "False")
+        };
+        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
+        until(&servers, name, is_settled).await.unwrap()
+    }
+
+    /// Waits until each of the rights was used.
+    async fn all_used(&self, rights: &BTreeSet<Right>) {
+        for right in rights {
+            // If it does not come, this is the last line of the test's output.
+            eprintln!("waiting for {right:?}");
+            self.plane.audit().find(|entry| entry.user.username == self.user && uses(entry, right)).await;
+        }
+    }
+
+    fn assert_nothing_was_refused(&self) {
+        let entries = self.plane.audit().entries();
+        let refused = entries.iter().find(|entry| entry.user.username == self.user && entry.is_refused());
+        assert!(refused.is_none(), "{refused:#?}");
+    }
+
+    /// Everything that a server can have, and one in one pod.
+    async fn servers(&self) {
+        let names = vec!["example.com".to_owned()];
+        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+        // What cert-manager would make.
+        let tls = names::certificate("chat", "example.com");
+        self.secret(&tls, json!({"tls.crt": cert.pem(), "tls.key": signing_key.serialize_pem()})).await;
+        self.secret("redis", json!({"url": "redis://:secret@redis.example:6379"})).await;
+        self.secret("database", json!({"url": "postgres://starling:secret@database.example:5432/starling"})).await;
+        let authority = json!({"ca.crt": cert.pem()});
+        self.make(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": authority}))
+            .await;
+        let server = |name: &str, spec: Value| {
+            json!({
+                "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": {"name": name}, "spec": spec,
+            })
+        };
+        let trial = json!({"profile": "Standalone", "domains": [{"name": "example.org"}]});
+        self.make(server("trial", trial)).await;
+        self.make(server(
+            "chat",
+            json!({
+                "domains": [{"name": "example.com"}],
+                "redis": {"secretRef": {"name": "redis"}},
+                "database": {"secretRef": {"name": "database"}, "ca": {"configMapRef": {"name": "ca"}}},
+                "tls": {"issuerRef": {"name": "issuer"}},
+                "firstAdmin": {"address": "admin@example.com"},
+                "c2s": {"replicas": 3},
+                "router": {"autoscaling": {"maxReplicas": 3, "targetCpuPercent": 70}},
+                "monitoring": {"podMonitor": {"enabled": true}, "prometheusRule": {"enabled": true}},
+            }),
+        ))
+        .await;
+        self.settled("trial").await;
+        self.settled("chat").await;
+    }
+
+    /// Objects of each kind that another release might have made: what is left over goes.
+    async fn leave_over(&self) {
+        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
+        let uid = servers.get("chat").await.unwrap().metadata.uid.unwrap();
+        let labels = json!({
+            "app.kubernetes.io/name": "starling", "app.kubernetes.io/instance": "chat",
+            "app.kubernetes.io/managed-by": "starling-operator",
+        });
+        let owner = json!({
+            "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "name": "chat", "uid": uid,
+            "controller": true, "blockOwnerDeletion": true,
+        });
+        let pod =
+            json!({"metadata": {"labels": {"left": "over"}}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+        let selector = json!({"matchLabels": {"left": "over"}});
+        let mut job = pod.clone();
+        job["spec"]["restartPolicy"] = json!("Never");
+        let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"});
+        for (version, kind, spec) in [
+            ("v1", "ConfigMap", Value::Null),
+            ("v1", "Secret", Value::Null),
+            ("v1", "ServiceAccount", Value::Null),
+            ("v1", "Service", json!({"selector": {"left": "over"}, "ports": [{"port": 80}]})),
+            ("apps/v1", "Deployment", json!({"replicas": 0, "selector": selector, "template": pod})),
+            (
+                "apps/v1",
+                "StatefulSet",
+                json!({"replicas": 0, "serviceName": "a", "selector": selector, "template": pod}),
+            ),
+            ("autoscaling/v2", "HorizontalPodAutoscaler", json!({"scaleTargetRef": target, "maxReplicas": 2})),
+            ("batch/v1", "Job", json!({"suspend": true, "template": job})),
+            ("networking.k8s.io/v1", "NetworkPolicy", json!({"podSelector": selector})),
+            ("policy/v1", "PodDisruptionBudget", json!({"maxUnavailable": 1, "selector": selector})),
+            ("cert-manager.io/v1", "Certificate", json!({})),
+            ("monitoring.coreos.com/v1", "PodMonitor", json!({})),
+            ("monitoring.coreos.com/v1", "PrometheusRule", json!({})),
+        ] {
+            let metadata = json!({"name": "left-over", "labels": labels, "ownerReferences": [owner]});
+            let mut object = json!({"apiVersion": version, "kind": kind, "metadata": metadata});
+            if !spec.is_null() {
+                object["spec"] = spec;
+            }
+            self.make(object.clone()).await;
+            until(&api(&self.client, &object, &self.namespace).await, "left-over", |object| object.is_none()).await;
+        }
+    }
+
+    /// Fewer pods for clients while a new release is held: they are scaled, and the emptiest are to go.
+    async fn fewer(&self) {
+        // Pods of addresses that this test can answer at, with the port that all of them have.
+        let address = Ipv4Addr::new(127, 99, 0, 1);
+        let metrics = TcpListener::bind((address, names::HTTP)).await.unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = metrics.accept().await {
+                let mut request = [0; 1024];
+                if stream.read(&mut request).await.is_ok() {
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nstarling_sessions 5\n";
+                    stream.write_all(answer.as_bytes()).await.ok();
+                }
+            }
+        });
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
+        let of_c2s = ListParams::default().labels("app.kubernetes.io/component=c2s");
+        for pod in pods.list(&of_c2s).await.unwrap() {
+            let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}});
+            let name = pod.metadata.name.unwrap();
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        }
+        self.kubelet.obey(|pod| {
+            let is_new = pod.spec.as_ref().is_some_and(|spec| spec.containers[0].image.as_deref() == Some(NEW));
+            if is_new && Life::good(pod) == State::Ready.into() { State::Crashing.into() } else { Life::good(pod) }
+        });
+        self.change(json!({"image": NEW})).await;
+        let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
+        let is_new = |deployment: Option<&Deployment>| {
+            let spec = deployment.and_then(|deployment| deployment.spec.as_ref()?.template.spec.as_ref());
+            spec.is_some_and(|spec| spec.containers[0].image.as_deref() == Some(NEW))
+        };
+        until(&deployments, "chat-router", is_new).await;
+        self.change(json!({"c2s": {"replicas": 1}})).await;
+        let are_fewer = |deployment: Option<&Deployment>| {
+            deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas) == Some(1)
+        };
+        until(&deployments, "chat-c2s", are_fewer).await;
+    }
+
+    async fn change(&self, spec: Value) {
+        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
+        servers.patch("chat", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
+    }
+
+    /// Somebody writes to the Lease: who holds it looks what there is.
+    async fn touch_lease(&self) {
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"});
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"touched": "true"}}}));
+        let leases = api(&self.client, &lease, &self.namespace).await;
+        leases.patch("demo-starling", &PatchParams::default(), &patch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_the_chart_s_roles_nothing_is_missing_and_nothing_is_there_for_nothing() {
+    let world = World::start().await;
+    if !world.plane.is_own() {
+        eprintln!("SKIPPED: the given cluster's audit log cannot be read");
+        return;
+    }
+    let operator = world.install(&[]).await;
+    world.servers().await;
+    world.leave_over().await;
+    world.touch_lease().await;
+    world.fewer().await;
+
+    let roles = Api::<ClusterRole>::all(world.client.clone());
+    let role = roles.get(&format!("{}:demo-starling", world.namespace)).await.unwrap();
+    let lease =
+        Api::<Role>::namespaced(world.client.clone(), &world.namespace).get("demo-starling-lease").await.unwrap();
+    let mut rights = rights(&[role.rules.unwrap(), lease.rules.unwrap()].concat());
+    // Asked for by the plugin that is on here, of whoever makes an object that a server owns; that is no request.
+    let finalizers = ("starling.im", "xmppservers/finalizers", "update");
+    assert!(rights.remove(&(finalizers.0.to_owned(), finalizers.1.to_owned(), finalizers.2.to_owned())));
+    world.all_used(&rights).await;
+    world.assert_nothing_was_refused();
+    drop(operator);
+}
+
+#[tokio::test]
+async fn a_namespace_s_own_role_is_enough_for_it() {
+    let world = World::start().await;
+    let watched = format!("watchNamespace={}", world.namespace);
+    let operator = world.install(&["--set", &watched]).await;
+    world.servers().await;
+    if world.plane.is_own() {
+        world.assert_nothing_was_refused();
+    }
+    // Elsewhere it may nothing.
+    let other = world.plane.namespace().await;
+    let access = world.plane.service_account(&world.namespace, "demo-starling").await;
+    let secrets = Api::<Secret>::namespaced(access.client().await, &other);
+    secrets.list(&ListParams::default()).await.unwrap_err();
+    secrets.create(&PostParams::default(), &Secret::default()).await.unwrap_err();
+    secrets.delete("a", &DeleteParams::default()).await.unwrap_err();
+    drop(operator);
+}

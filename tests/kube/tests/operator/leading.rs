@@ -1,0 +1,91 @@
+//! One of several operators leads; an idle one asks nothing.
+
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Service};
+use kube::api::DeleteParams;
+use serde_json::json;
+use starling_kube_tests::until;
+use starling_operator::{crd::XmppServer, run::Error};
+
+use crate::world::World;
+
+const LEASE: &str = "starling-operator";
+
+fn holder(lease: Option<&Lease>) -> Option<String> {
+    lease?.spec.as_ref()?.holder_identity.clone()
+}
+
+#[tokio::test]
+async fn a_second_operator_waits_and_takes_over_when_the_first_ends_or_dies() {
+    let world = World::without_operator().await;
+    let leases = world.api::<Lease>();
+    let held_by = async |name: &str| until(&leases, LEASE, |lease| holder(lease).as_deref() == Some(name)).await;
+    let first = world.start_operator("first").await;
+    held_by("first").await;
+    let second = world.start_operator("second").await;
+    world.server("chat", json!({})).await;
+    world.settled("chat").await;
+    // It may look, at its Lease alone.
+    assert_eq!(world.requests(&second.user), []);
+
+    first.end().await.unwrap();
+    held_by("second").await;
+    world.api::<Service>().delete("chat-router", &DeleteParams::default()).await.unwrap();
+    until(&world.api::<Service>(), "chat-router", |service| service.is_some()).await;
+
+    // Killed, it gives nothing up: the next one waits for the end of the Lease.
+    let third = world.start_operator("third").await;
+    second.kill().await;
+    held_by("third").await;
+    world.change::<XmppServer>("chat", json!({ "spec": { "router": { "replicas": 3 } } })).await;
+    world.settled("chat").await;
+    third.end().await.unwrap();
+    let free = leases.get(LEASE).await.unwrap();
+    assert_eq!(holder(Some(&free)), None);
+}
+
+#[tokio::test]
+async fn who_loses_the_lease_ends() {
+    let mut world = World::new().await;
+    world.server("chat", json!({})).await;
+    world.settled("chat").await;
+    world.change::<Lease>(LEASE, json!({ "spec": { "holderIdentity": "another" } })).await;
+    let ended = world.operator.take().unwrap().ended().await;
+    assert!(matches!(ended, Err(Error::Lost(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_idle_operator_asks_nothing_and_a_change_to_one_touches_one() {
+    let world = World::new().await;
+    world.server("chat", json!({})).await;
+    world.server("talk", json!({})).await;
+    world.settled("chat").await;
+    world.settled("talk").await;
+    let user = &world.operator.as_ref().unwrap().user;
+    let leases = world.api::<Lease>();
+    // The clock: it renews its Lease, and does nothing else.
+    let renewed = |lease: Option<&Lease>| lease.and_then(|lease| lease.spec.as_ref()?.renew_time.clone());
+    let next = async |times: usize| {
+        for _ in 0..times {
+            let last = renewed(Some(&leases.get(LEASE).await.unwrap()));
+            until(&leases, LEASE, |lease| renewed(lease) != last).await;
+        }
+    };
+    // What was under way is done.
+    next(2).await;
+    let before = world.requests(user).len();
+    next(5).await;
+    assert_eq!(world.requests(user)[before..], []);
+
+    world.change::<XmppServer>("talk", json!({ "spec": { "router": { "replicas": 3 } } })).await;
+    world.settled("talk").await;
+    until(&world.api::<Deployment>(), "talk-router", |deployment| {
+        deployment.is_some_and(|deployment| deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(3))
+    })
+    .await;
+    let after = world.requests(user).split_off(before);
+    let others: Vec<_> = after.iter().filter(|(verb, _, name)| verb != "get" && name.starts_with("chat")).collect();
+    assert!(others.is_empty(), "{others:?}");
+    let writes: Vec<_> =
+        after.iter().filter(|(verb, resource, _)| verb == "patch" && resource != "xmppservers/status").collect();
+    assert_eq!(writes.len(), 1, "{writes:?}");
+}

@@ -1,0 +1,283 @@
+//! A namespace with what servers stand on, nodes that play along, and an operator.
+
+use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{Pod, Secret},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+    serde::{Serialize, de::DeserializeOwned},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, Options, until};
+use starling_operator::{
+    crd::{XmppServer, definition},
+    run::{Arguments, Error, run},
+    telemetry::LogFormat,
+};
+use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// The image of servers at first.
+pub(crate) const OLD: &str = "registry.example/starlingd:1.0.0";
+/// The image of the next release.
+pub(crate) const NEW: &str = "registry.example/starlingd:1.1.0";
+
+pub(crate) struct World {
+    pub(crate) plane: &'static ControlPlane,
+    pub(crate) namespace: String,
+    /// Of the test, who may do everything.
+    pub(crate) client: Client,
+    pub(crate) kubelet: Kubelet,
+    pub(crate) operator: Option<Operator>,
+}
+
+/// An operator at work.
+pub(crate) struct Operator {
+    pub(crate) user: String,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Operator {
+    /// Tells it to end, as SIGTERM would, and waits until it has.
+    pub(crate) async fn end(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.task.await.unwrap()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(self) -> Result<(), Error> {
+        self.task.await.unwrap()
+    }
+
+    /// It is gone at once, as by SIGKILL.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// The control plane of all tests here.
+pub(crate) async fn plane() -> &'static ControlPlane {
+    static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+    PLANE.get_or_init(|| ControlPlane::start(Options { crds: vec![definition()], ..Options::default() })).await
+}
+
+impl World {
+    /// With an operator.
+    pub(crate) async fn new() -> Self {
+        let mut world = Self::without_operator().await;
+        world.operator = Some(world.start_operator("operator").await);
+        world
+    }
+
+    pub(crate) async fn without_operator() -> Self {
+        let plane = plane().await;
+        let (client, namespace) = (plane.client().await, plane.namespace().await);
+        let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
+        let world = Self { plane, namespace, client, kubelet, operator: None };
+        world.secret("redis", &[("url", "redis://starling:secret@redis.example:6379")]).await;
+        world.secret("database", &[("url", "postgres://starling:secret@database.example:5432/starling")]).await;
+        let (certificate, key) = certificate(&["example.com"]);
+        world.secret("tls", &[("tls.crt", &certificate), ("tls.key", &key)]).await;
+        world
+    }
+
+    /// Another operator for this namespace.
+    pub(crate) async fn start_operator(&self, name: &str) -> Operator {
+        let user = format!("{name}-of-{}", self.namespace);
+        let client = self.plane.user(&user, &["system:masters"]).client().await;
+        let arguments = Arguments {
+            namespace: Some(self.namespace.clone()),
+            server_image: OLD.to_owned(),
+            lease_namespace: self.namespace.clone(),
+            lease_name: "starling-operator".to_owned(),
+            lease_seconds: 6,
+            identity: Some(name.to_owned()),
+            pod_ips: vec![Ipv4Addr::LOCALHOST.into()],
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            log: "info".to_owned(),
+            log_format: LogFormat::Human,
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(client, arguments, stop.clone()));
+        Operator { user, stop, task }
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) async fn secret(&self, name: &str, values: &[(&str, &str)]) {
+        let values: serde_json::Map<_, _> =
+            values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        self.create::<Secret>(json!({ "metadata": { "name": name }, "stringData": values })).await;
+    }
+
+    pub(crate) async fn create<K>(&self, object: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        self.api().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+    }
+
+    /// Changes an object as a user would.
+    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
+        self.api().patch(name, &params, &Patch::Merge(patch)).await.unwrap()
+    }
+
+    /// A Distributed server with this beside what it needs.
+    pub(crate) async fn server(&self, name: &str, more: Value) -> XmppServer {
+        let mut spec = json!({
+            "domains": [{ "name": "example.com" }],
+            "redis": { "secretRef": { "name": "redis" } },
+            "database": { "secretRef": { "name": "database" } },
+            "tls": { "secretRefs": [{ "name": "tls" }] },
+        });
+        merge(&mut spec, more);
+        self.create(json!({
+            "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer",
+            "metadata": { "name": name }, "spec": spec,
+        }))
+        .await
+    }
+
+    /// Waits until a server's status is about its newest spec, and a condition says this.
+    pub(crate) async fn told(&self, name: &str, type_: &str, status: &str, reason: &str) -> XmppServer {
+        let is_told = |server: Option<&XmppServer>| {
+            let Some(server) = server else { return false };
+            let condition = condition(server, type_);
+            condition.is_some_and(|condition| {
+                condition.observed_generation == server.metadata.generation
+                    && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
+            })
+        };
+        until(&self.api::<XmppServer>(), name, is_told).await.unwrap()
+    }
+
+    /// Waits until everything is as it is asked for, and clients are served.
+    pub(crate) async fn settled(&self, name: &str) -> XmppServer {
+        let is_settled = |server: Option<&XmppServer>| {
+            let Some(server) = server else { return false };
+            let is = |type_: &str, status: &str, reason: &str| {
+                condition(server, type_).is_some_and(|condition| {
+                    condition.observed_generation == server.metadata.generation
+                        && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
+                })
+            };
+            is("Ready", "True", "AllAvailable") && is("Progressing", "False", "Complete")
+        };
+        until(&self.api::<XmppServer>(), name, is_settled).await.unwrap()
+    }
+
+    pub(crate) async fn deployment(&self, name: &str) -> Deployment {
+        self.api().get(name).await.unwrap()
+    }
+
+    pub(crate) async fn generations(&self, names: [&str; 3]) -> [i64; 3] {
+        let mut all = [0; 3];
+        for (at, name) in names.into_iter().enumerate() {
+            all[at] = self.deployment(name).await.metadata.generation.unwrap();
+        }
+        all
+    }
+
+    pub(crate) async fn pods(&self) -> Vec<Pod> {
+        self.api().list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Reasons of the Events about a server, by the conditions that they are about.
+    pub(crate) async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let events = self.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+        let about = events.into_iter().filter(|event| {
+            event.regarding.as_ref().is_some_and(|object| {
+                object.kind.as_deref() == Some("XmppServer") && object.name.as_deref() == Some(name)
+            })
+        });
+        about.map(|event| (event.action.unwrap_or_default(), event.reason.unwrap_or_default())).collect()
+    }
+
+    /// What the operator asked for so far: verb, resource, name; without watches and its Lease.
+    pub(crate) fn requests(&self, user: &str) -> Vec<(String, String, String)> {
+        let entries = self.plane.audit().entries().into_iter();
+        let of_operator = entries.filter(|entry| entry.who() == user && entry.stage == "ResponseComplete");
+        let objects = of_operator.filter_map(|entry| {
+            let object = entry.object_ref?;
+            let resource = if object.subresource.is_empty() {
+                object.resource
+            } else {
+                format!("{}/{}", object.resource, object.subresource)
+            };
+            Some((entry.verb, resource, object.name))
+        });
+        objects.filter(|(verb, resource, _)| verb != "watch" && resource != "leases").collect()
+    }
+}
+
+pub(crate) fn condition<'a>(server: &'a XmppServer, type_: &str) -> Option<&'a Condition> {
+    server.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Type, status and reason of all conditions.
+pub(crate) fn conditions(server: &XmppServer) -> Vec<String> {
+    let conditions = server.status.iter().flat_map(|status| &status.conditions);
+    conditions.map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason)).collect()
+}
+
+pub(crate) fn image(deployment: &Deployment) -> String {
+    let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.clone()).unwrap();
+    spec.containers[0].image.clone().unwrap()
+}
+
+pub(crate) fn pod_image(pod: &Pod) -> &str {
+    pod.spec.as_ref().unwrap().containers[0].image.as_deref().unwrap()
+}
+
+pub(crate) fn component(pod: &Pod) -> &str {
+    let labels = pod.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get("app.kubernetes.io/component")).map_or("", String::as_str)
+}
+
+pub(crate) fn is_of_new_pods(set: &StatefulSet) -> bool {
+    let status = set.status.clone().unwrap_or_default();
+    status.observed_generation == set.metadata.generation
+        && status.updated_replicas == Some(1)
+        && status.available_replicas == Some(1)
+}
+
+/// A certificate for these names, and its key.
+pub(crate) fn certificate(names: &[&str]) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+/// For what is looked at, and cannot be awaited because it is not to happen: long enough that it would have.
+pub(crate) const LONG_ENOUGH: Duration = Duration::from_secs(3);
