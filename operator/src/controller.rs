@@ -143,7 +143,6 @@ impl Controller {
     }
 
     /// To ask whether it knows what there is.
-    #[must_use]
     pub fn is_ready(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let context = Arc::clone(&self.context);
         move || context.inventory.is_listed(&context.kinds)
@@ -259,7 +258,7 @@ impl Controller {
         let watch = self.plain(kind, resource);
         let there = async move {
             // Without a sender nothing is offered any more: the process ends.
-            let _ = offers.wait_for(|cluster| capabilities::has(cluster, kind)).await;
+            offers.wait_for(|cluster| capabilities::has(cluster, kind)).await.ok();
             watch
         };
         Some(stream::once(there).flatten().boxed())
