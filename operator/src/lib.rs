@@ -7,9 +7,15 @@
 //!                   (plain data)    (no client)  (no client)
 //! ```
 //!
+//! ```text
+//!   run ─► lease ─► controller ─► (watches: inventory, index) ─► reconcile, one server at a time:
+//!            │                                                     secrets (certificates), fetch, validate, build,
+//!            └ lost: the process ends                              rollout: whose turn is it?, apply, status, events
+//! ```
+//!
 //! `validate` and `build` know no client, no clock and no chance: what they need comes in, and the same comes out of the same.
 //! Used by the binary `starling-operator`. Of the server it shares the settings alone, so that what it writes is what the
-//! server reads.
+//! server reads. It is never in the way of a stanza: away, it is missed by nobody, and what runs goes on.
 
 pub mod apply;
 pub mod build;

@@ -65,7 +65,17 @@ async fn five_hundred_servers_settle_and_then_cost_next_to_nothing() {
     let own = std::env::current_exe().unwrap();
     let program = own.ancestors().nth(2).unwrap().join("starling-operator");
     let mut command = Command::new(program);
-    command.args(["run", "--listen", "127.0.0.1:0", "--log", "warn", "--identity", "measured", "--pod-ips", "127.0.0.1"]);
+    command.args([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "warn",
+        "--identity",
+        "measured",
+        "--pod-ips",
+        "127.0.0.1",
+    ]);
     command.args(["--lease-namespace", &world.namespace, "--server-image", world::OLD]);
     command.env("KUBECONFIG", plane.user(&user, &["system:masters"]).file()).stdin(Stdio::null());
     let begun = Instant::now();
