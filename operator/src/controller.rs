@@ -226,6 +226,7 @@ impl Controller {
         let take = move |event: Event<Guarded>| {
             writer.apply_watcher_event(&event);
             let (concerned, gone) = known.take(&event);
+            concerned.iter().for_each(|key| context.memory.know(key));
             gone.iter().for_each(|key| reconcile::forget(key, &context));
             context.metrics.servers.set(i64::try_from(known.servers.len()).unwrap_or(i64::MAX));
             concerned

@@ -1,16 +1,14 @@
 //! The operator: makes of an `XmppServer` what runs in the cluster.
 //!
 //! ```text
+//!                 watches ─► controller ─► one server at a time (reconcile):
+//!
 //!   XmppServer ─┐
 //!               ├─► dereference ──► validate ──► build ──► apply ──► status
-//!   cluster ────┘   Dereferenced    Validated    Objects
-//!                   (plain data)    (no client)  (no client)
-//! ```
-//!
-//! ```text
-//!   run ─► lease ─► controller ─► (watches: inventory, index) ─► reconcile, one server at a time:
-//!            │                                                     secrets (certificates), fetch, validate, build,
-//!            └ lost: the process ends                              rollout: whose turn is it?, apply, status, events
+//!   cluster ────┘   Dereferenced    Validated    Objects   (stage by stage: rollout)
+//!                   (fetch,         (no client)  (no client)
+//!                    secrets)
+//!                 Lease ─► lost: the process ends
 //! ```
 //!
 //! `validate` and `build` know no client, no clock and no chance: what they need comes in, and the same comes out of the same.
