@@ -143,7 +143,6 @@ impl Controller {
     }
 
     /// To ask whether it knows what there is.
-    #[must_use]
     pub fn is_ready(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let context = Arc::clone(&self.context);
         move || context.inventory.is_listed(&context.kinds)
@@ -227,6 +226,7 @@ impl Controller {
         let take = move |event: Event<Guarded>| {
             writer.apply_watcher_event(&event);
             let (concerned, gone) = known.take(&event);
+            concerned.iter().for_each(|key| context.memory.know(key));
             gone.iter().for_each(|key| reconcile::forget(key, &context));
             context.metrics.servers.set(i64::try_from(known.servers.len()).unwrap_or(i64::MAX));
             concerned
@@ -259,7 +259,7 @@ impl Controller {
         let watch = self.plain(kind, resource);
         let there = async move {
             // Without a sender nothing is offered any more: the process ends.
-            let _ = offers.wait_for(|cluster| capabilities::has(cluster, kind)).await;
+            offers.wait_for(|cluster| capabilities::has(cluster, kind)).await.ok();
             watch
         };
         Some(stream::once(there).flatten().boxed())

@@ -157,7 +157,7 @@ mod tests {
                 let mut request = [0; 1024];
                 assert!(stream.read(&mut request).await.unwrap() > 0);
                 // Who does not listen to the end has gone.
-                let _ = stream.write_all(answer.as_bytes()).await;
+                stream.write_all(answer.as_bytes()).await.ok();
             };
             let (found, ()) = tokio::join!(sessions(Ipv4Addr::LOCALHOST.into(), port), serve);
             assert_eq!(found.ok(), expected);

@@ -173,7 +173,7 @@ impl Inventory {
     pub async fn listed(&self, kinds: &BTreeSet<String>) {
         // The sender lives as long as `self`.
         let mut listed = self.listed.subscribe();
-        let _ = listed.wait_for(|listed| kinds.is_subset(listed)).await;
+        listed.wait_for(|listed| kinds.is_subset(listed)).await.ok();
     }
 
     /// Whether all of these kinds have been listed once.

@@ -1,15 +1,19 @@
 //! The operator: makes of an `XmppServer` what runs in the cluster.
 //!
 //! ```text
+//!                 watches ─► controller ─► one server at a time (reconcile):
+//!
 //!   XmppServer ─┐
 //!               ├─► dereference ──► validate ──► build ──► apply ──► status
-//!   cluster ────┘   Dereferenced    Validated    Objects
-//!                   (plain data)    (no client)  (no client)
+//!   cluster ────┘   Dereferenced    Validated    Objects   (stage by stage: rollout)
+//!                   (fetch,         (no client)  (no client)
+//!                    secrets)
+//!                 Lease ─► lost: the process ends
 //! ```
 //!
 //! `validate` and `build` know no client, no clock and no chance: what they need comes in, and the same comes out of the same.
 //! Used by the binary `starling-operator`. Of the server it shares the settings alone, so that what it writes is what the
-//! server reads.
+//! server reads. It is never in the way of a stanza: away, it is missed by nobody, and what runs goes on.
 
 pub mod apply;
 pub mod build;

@@ -17,13 +17,13 @@ enum Command {
     /// Print the CustomResourceDefinition as YAML.
     Crd,
     /// Look after the XmppServers of a cluster.
-    Run(starling_operator::run::Arguments),
+    Run(Box<starling_operator::run::Arguments>),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crd => crd(),
-        Command::Run(arguments) => run(arguments),
+        Command::Run(arguments) => run(*arguments),
     }
 }
 

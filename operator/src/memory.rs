@@ -35,22 +35,30 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// There is such a server. Of others nothing is remembered: a look may end after its server has.
+    pub(crate) fn know(&self, key: &ServerKey) {
+        self.lock().entry(key.clone()).or_default();
+    }
+
     /// The server's status: what the watch told, unless it has not told yet what we wrote since.
     pub(crate) fn status(&self, key: &ServerKey, server: &XmppServer) -> Option<XmppServerStatus> {
         let mut all = self.lock();
-        let remembered = all.entry(key.clone()).or_default();
-        match &remembered.written {
-            Some((version, status)) if version_of(server.meta()) < *version => Some(status.clone()),
-            _ => {
-                remembered.written = None;
+        let written = all.get_mut(key).map(|remembered| &mut remembered.written);
+        match written {
+            Some(Some((version, status))) if version_of(server.meta()) < *version => Some(status.clone()),
+            Some(written) => {
+                *written = None;
                 server.status.clone()
             }
+            None => server.status.clone(),
         }
     }
 
     /// A status was written, which made this of the resource.
     pub(crate) fn written(&self, key: &ServerKey, meta: &ObjectMeta, status: XmppServerStatus) {
-        self.lock().entry(key.clone()).or_default().written = Some((version_of(meta), status));
+        if let Some(remembered) = self.lock().get_mut(key) {
+            remembered.written = Some((version_of(meta), status));
+        }
     }
 
     /// A look went well.
@@ -63,7 +71,7 @@ impl Memory {
     /// A look failed. Returns how long to wait for the next.
     pub(crate) fn failed(&self, key: &ServerKey, uid: &str) -> Duration {
         let mut all = self.lock();
-        let remembered = all.entry(key.clone()).or_default();
+        let Some(remembered) = all.get_mut(key) else { return LONGEST };
         let wait = backoff(remembered.failures, uid);
         remembered.failures = remembered.failures.saturating_add(1);
         wait
@@ -121,6 +129,7 @@ mod tests {
         };
         let observed =
             |version, generation| memory.status(&key, &server(version, generation)).unwrap().observed_generation;
+        memory.know(&key);
         assert_eq!(observed("5", 1), Some(1));
         let status = XmppServerStatus { observed_generation: Some(2), ..Default::default() };
         memory.written(&key, server("7", 2).meta(), status);
@@ -129,6 +138,8 @@ mod tests {
         assert_eq!(observed("7", 2), Some(2));
         assert_eq!(observed("8", 3), Some(3));
         memory.forget(&key);
-        assert!(memory.lock().is_empty());
+        memory.written(&key, server("9", 3).meta(), XmppServerStatus::default());
+        assert_eq!((observed("5", 1), memory.failed(&key, "uid")), (Some(1), LONGEST));
+        assert!(memory.lock().is_empty(), "a look that ends late leaves nothing behind");
     }
 }

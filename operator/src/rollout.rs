@@ -121,11 +121,8 @@ pub fn plan(stages: &[Standing]) -> Plan {
         };
         before = before.min(allows);
         // The first that is not done says what is waited for; what is stuck says it louder.
-        let is_louder = match (&progress, &own) {
-            (Progress::Complete, _) => true,
-            (Progress::Going { .. }, Progress::Stuck { .. }) => true,
-            _ => false,
-        };
+        let is_louder =
+            matches!((&progress, &own), (Progress::Complete, _) | (Progress::Going { .. }, Progress::Stuck { .. }));
         if is_louder {
             progress = own;
         }

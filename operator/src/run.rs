@@ -23,7 +23,10 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::info;
 
 use crate::{
@@ -112,7 +115,7 @@ pub enum Error {
 pub fn main(arguments: Arguments) -> Result<(), Error> {
     telemetry::log(arguments.log_format, &arguments.log).map_err(Error::Log)?;
     // The only one in the program. Fails if there is one already, which then is the same.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     // Its work is waiting for answers.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -227,10 +230,10 @@ impl Parts {
         });
         self.listed.send_replace(Some(Box::new(controller.is_ready())));
         let (work, lease_stop) = (stop.child_token(), CancellationToken::new());
-        let mut keeping = tokio::spawn(held.keep(lease_stop.clone()));
-        let mut working = tokio::spawn(controller.run(work.clone()));
-        let looking = tokio::spawn(capabilities::keep_looking(self.client.clone(), offers));
-        // Whoever is dropped here is a handle; its task goes on.
+        let mut keeping = AbortOnDropHandle::new(tokio::spawn(held.keep(lease_stop.clone())));
+        let mut working = AbortOnDropHandle::new(tokio::spawn(controller.run(work.clone())));
+        let looking = AbortOnDropHandle::new(tokio::spawn(capabilities::keep_looking(self.client.clone(), offers)));
+        // Nothing ends by this alone: the tasks are only looked at.
         let outcome = tokio::select! {
             lost = &mut keeping => match lost {
                 Ok(Err(lost)) => Err(Error::Lost(lost)),

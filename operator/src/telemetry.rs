@@ -28,9 +28,9 @@ use tower::ServiceExt as _;
 use tracing_subscriber::EnvFilter;
 
 /// Most connections at once.
-const CONNECTIONS: usize = 32;
+pub const CONNECTIONS: usize = 32;
 /// For a request's head, and for the next request on a kept connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 16 * 1024;
 /// After an `accept` that failed: for want of file descriptors, it would fail again at once.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);

@@ -64,6 +64,8 @@ pub(super) fn stateful_set(server: &Validated) -> StatefulSet {
             replicas: Some(role.replicas),
             selector: label_selector(&server.owner, component),
             service_name: Some(names::metrics_service(&server.owner.name)),
+            // Else Kubernetes waits for a pod that never gets ready, and never puts the one with the way back in its place.
+            pod_management_policy: Some("Parallel".to_owned()),
             template: pod::template(server, &role),
             volume_claim_templates: Some(vec![volume(server)]),
             // Accounts and messages outlive the resource.

@@ -63,7 +63,7 @@ fn cut(mut message: String) -> String {
     message
 }
 
-fn before<'a>(server: &'a XmppServer, type_: ConditionType) -> Option<&'a Condition> {
+fn before(server: &XmppServer, type_: ConditionType) -> Option<&Condition> {
     server.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_.as_str())
 }
 

@@ -1,7 +1,5 @@
 //! What a kubelet says of a pod.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use k8s_openapi::{
     api::core::v1::{
         Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
@@ -36,7 +34,7 @@ fn wanted(pod: &Pod, current: &PodStatus, state: State, now: &Time) -> PodStatus
         ready: prepared == State::Succeeded,
         ..status(container, prepared, current, now)
     });
-    let ip = current.pod_ip.clone().unwrap_or_else(unused_address);
+    let ip = current.pod_ip.clone().unwrap_or_else(|| address(pod));
     let phase = match state {
         State::Unscheduled | State::NoImage => "Pending",
         State::NotReady | State::Ready | State::Crashing => "Running",
@@ -145,11 +143,11 @@ fn essence(status: &PodStatus) -> impl PartialEq + use<> {
     (status.phase.clone(), conditions, containers.collect::<Vec<_>>())
 }
 
-/// An address that no pod of this process has. Nobody listens there; but the controllers want one for endpoints, and no
-/// loopback address.
-fn unused_address() -> String {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    let number = LAST.fetch_add(1, Ordering::Relaxed) + 2;
+/// An address of the pod's own: the same each time, for a status may be written twice before the first is heard of. Nobody
+/// listens there; but the controllers want one for endpoints, and no loopback address.
+fn address(pod: &Pod) -> String {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let number = u32::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default();
     let [_, high, middle, low] = number.to_be_bytes();
-    format!("10.{}.{middle}.{low}", high.saturating_add(128))
+    format!("10.{}.{middle}.{low}", high | 128)
 }

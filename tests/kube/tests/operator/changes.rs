@@ -15,7 +15,10 @@ use starling_kube_tests::until;
 use starling_operator::crd::XmppServer;
 use tokio::time::sleep;
 
-use crate::world::{LONG_ENOUGH, World, condition};
+use crate::{
+    plane,
+    world::{LONG_ENOUGH, World, condition},
+};
 
 const ROLES: [&str; 3] = ["chat-router", "chat-session", "chat-c2s"];
 
@@ -25,7 +28,7 @@ fn data(map: &ConfigMap) -> BTreeMap<String, String> {
 
 #[tokio::test]
 async fn what_somebody_changed_is_changed_back_and_what_is_his_stays() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     let (maps, services, deployments) = (world.api::<ConfigMap>(), world.api::<Service>(), world.api::<Deployment>());
@@ -42,13 +45,13 @@ async fn what_somebody_changed_is_changed_back_and_what_is_his_stays() {
 
     let patch = json!({
         "metadata": { "annotations": { "somebody": "was here" }, "labels": { "app.kubernetes.io/managed-by": null } },
-        "spec": { "replicas": 5, "template": { "spec": { "terminationGracePeriodSeconds": 1 } } },
+        "spec": { "replicas": 5, "template": { "spec": { "terminationGracePeriodSeconds": 999 } } },
     });
     let grace = |deployment: &Deployment| {
         deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()?.termination_grace_period_seconds)
     };
     let wanted = grace(&world.deployment("chat-router").await);
-    assert_ne!(wanted, Some(1));
+    assert_ne!(wanted, Some(999));
     world.change::<Deployment>("chat-router", patch).await;
     let is_back = |deployment: Option<&Deployment>| {
         deployment.is_some_and(|deployment| {
@@ -64,7 +67,7 @@ async fn what_somebody_changed_is_changed_back_and_what_is_his_stays() {
 
 #[tokio::test]
 async fn while_it_is_paused_everything_stays_as_it_is_and_after_that_nothing_does() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     world.change::<XmppServer>("chat", json!({ "spec": { "paused": true } })).await;
@@ -85,7 +88,7 @@ async fn while_it_is_paused_everything_stays_as_it_is_and_after_that_nothing_doe
 
 #[tokio::test]
 async fn changes_roll_only_what_they_must() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     let before = world.generations(ROLES).await;
@@ -120,7 +123,7 @@ async fn changes_roll_only_what_they_must() {
 
 #[tokio::test]
 async fn who_insists_is_told_of_and_answered_more_slowly() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     let maps = world.api::<ConfigMap>();
@@ -145,7 +148,7 @@ async fn who_insists_is_told_of_and_answered_more_slowly() {
 
 #[tokio::test]
 async fn what_is_somebody_elses_is_left_alone() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.create::<ConfigMap>(json!({ "metadata": { "name": "chat-router" }, "data": { "his": "own" } })).await;
     world.server("chat", json!({})).await;
     let server = world.told("chat", "Degraded", "True", "ApplyRefused").await;

@@ -22,7 +22,10 @@ use serde_json::json;
 use starling_kube_tests::until;
 use starling_operator::crd::XmppServer;
 
-use crate::world::{World, conditions};
+use crate::{
+    plane,
+    world::{World, conditions},
+};
 
 /// Names of all objects of a kind that the operator made.
 async fn made<K>(world: &World) -> Vec<String>
@@ -38,7 +41,7 @@ where
 
 #[tokio::test]
 async fn a_server_is_made_in_order_says_so_and_goes_whole() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({ "firstAdmin": { "address": "admin@example.com" } })).await;
     let server = world.settled("chat").await;
 
@@ -103,7 +106,7 @@ async fn a_server_is_made_in_order_says_so_and_goes_whole() {
 
 #[tokio::test]
 async fn a_standalone_server_needs_two_lines() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world
         .create::<XmppServer>(json!({
             "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": { "name": "trial" },
@@ -121,7 +124,7 @@ async fn a_standalone_server_needs_two_lines() {
 
 #[tokio::test]
 async fn addresses_and_dns_records_are_told_when_the_load_balancer_has_some() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     until(&world.api::<Service>(), "chat-c2s", |service| service.is_some()).await;
     let services = world.api::<Service>();
@@ -146,7 +149,7 @@ async fn addresses_and_dns_records_are_told_when_the_load_balancer_has_some() {
 
 #[tokio::test]
 async fn scaling_follows_the_scale_subresource_and_the_autoscaler_counts_undisturbed() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     let servers = world.api::<XmppServer>();
@@ -185,7 +188,7 @@ async fn scaling_follows_the_scale_subresource_and_the_autoscaler_counts_undistu
 
 #[tokio::test]
 async fn a_server_that_scales_itself_begins_with_as_many_pods_as_it_has_at_least() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     let autoscaling = json!({ "minReplicas": 3, "maxReplicas": 9, "targetCpuPercent": 60 });
     world.server("chat", json!({ "c2s": { "autoscaling": autoscaling } })).await;
     assert_eq!(world.settled("chat").await.status.unwrap().c2s.unwrap().summary, "3/3");

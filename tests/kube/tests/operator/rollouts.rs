@@ -10,7 +10,10 @@ use serde_json::json;
 use starling_kube_tests::{Life, State, until};
 use starling_operator::crd::XmppServer;
 
-use crate::world::{NEW, OLD, World, component, condition, image, is_of_new_pods, pod_image};
+use crate::{
+    plane,
+    world::{NEW, OLD, World, component, condition, image, is_of_new_pods, pod_image},
+};
 
 /// Pods of the new release are not ready, of these roles.
 fn bad(roles: &'static [&'static str]) -> impl Fn(&Pod) -> Life + Send + Sync + 'static {
@@ -26,7 +29,7 @@ async fn upgrade(world: &World, to: &str) {
 
 #[tokio::test]
 async fn an_upgrade_goes_stage_by_stage_and_the_release_is_told_at_the_end() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
 
@@ -65,7 +68,7 @@ async fn an_upgrade_goes_stage_by_stage_and_the_release_is_told_at_the_end() {
 
 #[tokio::test]
 async fn a_release_that_does_not_start_goes_no_further_and_the_way_back_is_open() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     world.kubelet.obey(bad(&["session"]));
@@ -107,7 +110,7 @@ async fn a_release_that_does_not_start_goes_no_further_and_the_way_back_is_open(
 
 #[tokio::test]
 async fn a_standalone_server_comes_back_from_a_release_that_does_not_start() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world
         .create::<XmppServer>(json!({
             "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": { "name": "chat" },
@@ -126,7 +129,7 @@ async fn a_standalone_server_comes_back_from_a_release_that_does_not_start() {
 
 #[tokio::test]
 async fn a_job_that_fails_is_told_of_and_holds_back_the_pods() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.kubelet.obey(|pod| if component(pod) == "migrate" { State::Failed.into() } else { Life::good(pod) });
     world.server("chat", json!({})).await;
     let is_there = |server: Option<&XmppServer>| {

@@ -6,11 +6,14 @@ use serde_json::json;
 use starling_kube_tests::{End, Life};
 use starling_operator::crd::XmppServer;
 
-use crate::world::{World, certificate, component, condition};
+use crate::{
+    plane,
+    world::{World, certificate, component, condition},
+};
 
 #[tokio::test]
 async fn what_is_missing_is_named_and_what_runs_goes_on_until_it_is_there() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.api::<Secret>().delete("redis", &DeleteParams::default()).await.unwrap();
     world.server("chat", json!({})).await;
     let server = world.told("chat", "Ready", "False", "SecretMissing").await;
@@ -41,7 +44,7 @@ async fn what_is_missing_is_named_and_what_runs_goes_on_until_it_is_there() {
 
 #[tokio::test]
 async fn settings_that_cannot_be_are_refused_and_the_last_good_ones_stay() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
     let before = world.deployment("chat-c2s").await.metadata.generation;
@@ -57,7 +60,7 @@ async fn settings_that_cannot_be_are_refused_and_the_last_good_ones_stay() {
 
 #[tokio::test]
 async fn certificates_are_looked_at_whenever_they_change() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     world.server("chat", json!({ "domains": [{ "name": "example.com" }, { "name": "example.org" }] })).await;
     let server = world.told("chat", "TLSReady", "False", "NameMismatch").await;
     assert!(condition(&server, "TLSReady").unwrap().message.contains("example.org"));
@@ -72,7 +75,7 @@ async fn certificates_are_looked_at_whenever_they_change() {
 
 #[tokio::test]
 async fn a_pod_that_does_not_end_is_told_of_until_it_has() {
-    let world = World::new().await;
+    let world = World::new(plane().await).await;
     // Grace is short enough to be waited for: none before, a second for streams, and what the operator adds.
     world.server("chat", json!({ "drain": { "graceSeconds": 0, "durationSeconds": 1 } })).await;
     world.settled("chat").await;

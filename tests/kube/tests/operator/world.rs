@@ -17,13 +17,13 @@ use kube::{
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Kubelet, Life, Options, until};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, until};
 use starling_operator::{
-    crd::{XmppServer, definition},
+    crd::XmppServer,
     run::{Arguments, Error, run},
     telemetry::LogFormat,
 };
-use tokio::{sync::OnceCell, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The image of servers at first.
@@ -66,22 +66,15 @@ impl Operator {
     }
 }
 
-/// The control plane of all tests here.
-pub(crate) async fn plane() -> &'static ControlPlane {
-    static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
-    PLANE.get_or_init(|| ControlPlane::start(Options { crds: vec![definition()], ..Options::default() })).await
-}
-
 impl World {
     /// With an operator.
-    pub(crate) async fn new() -> Self {
-        let mut world = Self::without_operator().await;
+    pub(crate) async fn new(plane: &'static ControlPlane) -> Self {
+        let mut world = Self::without_operator(plane).await;
         world.operator = Some(world.start_operator("operator").await);
         world
     }
 
-    pub(crate) async fn without_operator() -> Self {
-        let plane = plane().await;
+    pub(crate) async fn without_operator(plane: &'static ControlPlane) -> Self {
         let (client, namespace) = (plane.client().await, plane.namespace().await);
         let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
         let world = Self { plane, namespace, client, kubelet, operator: None };
