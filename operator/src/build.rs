@@ -37,7 +37,7 @@ use crate::{
 pub use self::{
     object::Object,
     pod::termination_grace,
-    restart::{RELOADED, settings_hash},
+    restart::settings_hash,
 };
 
 /// When objects are applied.

@@ -2,17 +2,15 @@
 
 use crate::{hash, validate::Written};
 
-/// Settings that a running `starlingd` takes up by itself when its file changes. It reads certificates, keys, authorities
-/// and passwords again, but their contents stand in no setting.
-pub const RELOADED: [&str; 0] = [];
-
-/// A hash of all settings but [`RELOADED`]: pods carry it, and are replaced when it changes.
+/// A hash of all settings but those that a running `starlingd` takes up by itself when its file changes: pods carry it, and
+/// are replaced when it changes. Certificates, keys, authorities and passwords are read again as well, but their contents
+/// stand in no setting.
 #[must_use]
 pub fn settings_hash(written: &Written) -> String {
-    without(&written.text, &RELOADED)
+    without(&written.text, starling_settings::reloaded())
 }
 
-fn without(text: &str, reloaded: &[&str]) -> String {
+fn without<'a>(text: &str, reloaded: impl Iterator<Item = &'a str>) -> String {
     let Ok(mut table) = text.parse::<toml::Table>() else {
         // It was read once already.
         return hash::long(text.as_bytes());
@@ -44,7 +42,7 @@ mod tests {
     #[test]
     fn what_is_reloaded_does_not_count_and_all_else_does() {
         let reloaded = ["log.level", "c2s.limits"];
-        let hash = |text: &str| without(text, &reloaded);
+        let hash = |text: &str| without(text, reloaded.into_iter());
         let base = hash("domains = [\"a\"]\n");
         assert_eq!(hash("domains = [\"a\"]\n[log]\nlevel = \"debug\"\n[c2s.limits]\ndepth = 32\n"), base);
         assert_ne!(hash("domains = [\"b\"]\n"), base);
