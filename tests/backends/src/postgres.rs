@@ -50,6 +50,8 @@ pub struct Options {
     pub fsync: bool,
     /// TLS, without which nobody comes in over TCP then.
     pub tls: Option<Tls>,
+    /// Networks (`10.0.0.0/8`) from which it is reached as well, on all addresses of the machine.
+    pub networks: Vec<String>,
     /// More settings, as in `postgresql.conf`.
     pub settings: Vec<(String, String)>,
 }
@@ -234,7 +236,7 @@ impl Postgres {
     fn run(&self) {
         let Inner { folder, port, options, temporary, .. } = &*self.0;
         let mut settings = vec![
-            ("listen_addresses".to_owned(), "127.0.0.1".to_owned()),
+            ("listen_addresses".to_owned(), if options.networks.is_empty() { "127.0.0.1" } else { "*" }.to_owned()),
             ("port".to_owned(), port.to_string()),
             ("unix_socket_directories".to_owned(), folder.join("socket").display().to_string()),
             ("fsync".to_owned(), options.fsync.to_string()),

@@ -47,7 +47,9 @@ pub(super) fn prepare(folder: &Path, options: &Options) {
         assert!(copied.success());
     }
     let tcp = if options.tls.is_some() { "hostssl" } else { "host" };
-    let access = format!("local all all trust\n{tcp} all all 127.0.0.1/32 scram-sha-256\n");
+    let networks = ["127.0.0.1/32"].into_iter().chain(options.networks.iter().map(String::as_str));
+    let tcp = networks.map(|network| format!("{tcp} all all {network} scram-sha-256\n"));
+    let access = ["local all all trust\n".to_owned()].into_iter().chain(tcp).collect::<String>();
     write(&data.join("pg_hba.conf"), &access);
     if let Some(Tls { certificate, key }) = &options.tls {
         write(&data.join("server.crt"), certificate);

@@ -219,9 +219,13 @@ impl RawClient {
 
     /// A new connection of the same client, logged in as before. Then: bind, or resume.
     pub async fn reconnect(&mut self, server: &Server) {
+        self.reconnect_by(Self::plain(server).await).await;
+    }
+
+    /// The same by a connection that is there, with no stream opened on it, or TLS and nothing behind it.
+    pub async fn reconnect_by(&mut self, fresh: Self) {
         let (jid, password) = self.account.clone().unwrap();
-        let fresh = Self::plain(server).await;
-        self.io = fresh.io;
+        (self.io, self.bindings, self.alpn, self.server) = (fresh.io, fresh.bindings, fresh.alpn, fresh.server);
         self.input.clear();
         self.later.clear();
         self.transcript.push_str("\n= new connection\n");
