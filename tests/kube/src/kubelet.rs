@@ -8,7 +8,7 @@
 //!
 //! The rule is asked again for every change, so that a test that changes the rule sees stuck pods mend, and good ones break.
 
-mod status;
+pub(crate) mod status;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -272,29 +272,35 @@ impl Worker {
 async fn live(pods: &Api<Pod>, pod: &Pod, state: State) -> Result<(), Error> {
     let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     if !bound && state != State::Unscheduled {
-        let binding = json!({
-            "apiVersion": "v1", "kind": "Binding",
-            "metadata": {"name": pod.name_any(), "uid": pod.uid()},
-            "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
-        });
         // Its status follows when the binding is heard of.
-        let answer: Result<Status, _> =
-            pods.create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding).await;
-        return answer.map(drop);
+        return bind(pods, pod).await;
     }
-    let Some(status) = status::patch(pod, state, Timestamp::now()) else { return Ok(()) };
+    let Some(status) = status::patch(pod, state, None, Timestamp::now()) else { return Ok(()) };
     let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": status}));
     pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.map(drop)
 }
 
-async fn end(pods: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
+/// Binds a pod to the node, as a scheduler does.
+pub(crate) async fn bind(pods: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": pod.name_any(), "uid": pod.uid()},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
+    });
+    let answer: Result<Status, _> =
+        pods.create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding).await;
+    answer.map(drop)
+}
+
+/// Lets a pod be gone: nothing of it runs any more.
+pub(crate) async fn end(pods: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
     let preconditions = Preconditions { uid: pod.uid(), ..Preconditions::default() };
     let now = DeleteParams::default().grace_period(0).preconditions(preconditions);
     pods.delete(&pod.name_any(), &now).await.map(drop)
 }
 
 /// The node, if it is not there. Without it, the pods on it would be taken for orphans.
-async fn make_node(client: &Client) {
+pub(crate) async fn make_node(client: &Client) {
     let nodes = Api::<Node>::all(client.clone());
     let node = serde_json::from_value(json!({"metadata": {"name": NODE}})).unwrap();
     match nodes.create(&PostParams::default(), &node).await {

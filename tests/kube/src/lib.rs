@@ -6,11 +6,12 @@
 //!     │                    │                 │    │                                  free, data in a temporary folder
 //!     │                    └─ Access ────────┘    └──► audit log ──► Audit
 //!     │                       kubeconfig, client          who asked for what, and what it was told
-//!     └────► Kubelet          binds Pods, runs them, ends them, by the rule that the test gives: nothing really runs
+//!     ├────► Kubelet          binds Pods, runs them, ends them, by the rule that the test gives: nothing really runs
+//!     └────► Node             the same of pods of `starlingd`, which do run: processes, networks, files
 //! ```
 //!
 //! API server and controllers are Kubernetes' own, with the admission plugins that are on by default. What is missing is
-//! nodes, so there is no scheduler either: [`Kubelet`] plays both. The programs are built from their modules when they are
+//! nodes, so there is no scheduler either: [`Kubelet`] and [`Node`] play both. The programs are built from their modules when they are
 //! first asked for ([`programs`]), which takes minutes.
 //!
 //! Everything in it panics when something is not as expected: it is part of tests.
@@ -20,7 +21,9 @@ mod access;
 mod audit;
 mod certificates;
 mod control_plane;
+mod isolated;
 mod kubelet;
+mod node;
 mod process;
 pub mod programs;
 mod servers;
@@ -30,6 +33,8 @@ pub use self::{
     access::Access,
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
     control_plane::{ControlPlane, Options},
+    isolated::isolated,
     kubelet::{End, Kubelet, Life, State},
+    node::{Ended, Endpoints, Node},
     wait::{PATIENCE, until},
 };

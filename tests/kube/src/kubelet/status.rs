@@ -14,14 +14,14 @@ use super::State;
 /// What the kubelet answers for. Other conditions are other people's: readiness gates are.
 const CONDITIONS: [&str; 4] = ["PodScheduled", "Initialized", "ContainersReady", "Ready"];
 
-/// What is to be written so that the pod is in this state; `None` if it is.
-pub(super) fn patch(pod: &Pod, state: State, now: Timestamp) -> Option<PodStatus> {
+/// What is to be written so that the pod is in this state; `None` if it is. `address`: its own, if it has one.
+pub(crate) fn patch(pod: &Pod, state: State, address: Option<&str>, now: Timestamp) -> Option<PodStatus> {
     let current = pod.status.clone().unwrap_or_default();
-    let wanted = wanted(pod, &current, state, &Time(now));
+    let wanted = wanted(pod, &current, state, address, &Time(now));
     (essence(&current) != essence(&wanted)).then_some(wanted)
 }
 
-fn wanted(pod: &Pod, current: &PodStatus, state: State, now: &Time) -> PodStatus {
+fn wanted(pod: &Pod, current: &PodStatus, state: State, address: Option<&str>, now: &Time) -> PodStatus {
     let conditions = conditions(pod, current, state, now);
     if state == State::Unscheduled {
         return PodStatus { phase: Some("Pending".to_owned()), conditions: Some(conditions), ..PodStatus::default() };
@@ -34,7 +34,7 @@ fn wanted(pod: &Pod, current: &PodStatus, state: State, now: &Time) -> PodStatus
         ready: prepared == State::Succeeded,
         ..status(container, prepared, current, now)
     });
-    let ip = current.pod_ip.clone().unwrap_or_else(|| address(pod));
+    let ip = address.map(str::to_owned).or_else(|| current.pod_ip.clone()).unwrap_or_else(|| made_up(pod));
     let phase = match state {
         State::Unscheduled | State::NoImage => "Pending",
         State::NotReady | State::Ready | State::Crashing => "Running",
@@ -145,7 +145,7 @@ fn essence(status: &PodStatus) -> impl PartialEq + use<> {
 
 /// An address of the pod's own: the same each time, for a status may be written twice before the first is heard of. Nobody
 /// listens there; but the controllers want one for endpoints, and no loopback address.
-fn address(pod: &Pod) -> String {
+fn made_up(pod: &Pod) -> String {
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     let number = u32::from_str_radix(uid.get(..8).unwrap_or_default(), 16).unwrap_or_default();
     let [_, high, middle, low] = number.to_be_bytes();
