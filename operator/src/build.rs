@@ -34,11 +34,7 @@ use crate::{
     validate::{Owner, Validated},
 };
 
-pub use self::{
-    object::Object,
-    pod::termination_grace,
-    restart::settings_hash,
-};
+pub use self::{object::Object, pod::termination_grace, restart::settings_hash};
 
 /// When objects are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
