@@ -9,8 +9,6 @@ use tracing::{info, warn};
 
 use crate::{crd::IpFamily, dereference::Cluster};
 
-/// Between two looks: one to three requests each.
-const INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// After a look that failed.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -44,8 +42,12 @@ pub async fn discover(client: &Client, families: &BTreeSet<IpFamily>) -> Result<
     let mut kinds = BTreeSet::new();
     let optional: BTreeSet<_> = OPTIONAL.map(|(group, version, ..)| (group, version)).into();
     for (group, version) in optional.into_iter().filter(|(group, version)| serves(group, version)) {
-        let resources = client.list_api_group_resources(&format!("{group}/{version}")).await?.resources;
-        kinds.extend(resources.into_iter().map(|resource| resource.kind));
+        match client.list_api_group_resources(&format!("{group}/{version}")).await {
+            Ok(list) => kinds.extend(list.resources.into_iter().map(|resource| resource.kind)),
+            // It has gone meanwhile.
+            Err(Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(Cluster {
         cert_manager: kinds.contains("Certificate"),
@@ -69,10 +71,10 @@ pub async fn first(client: &Client, families: &BTreeSet<IpFamily>, stop: &Cancel
     }
 }
 
-/// Looks again and again, until dropped.
-pub async fn keep_looking(client: Client, cluster: watch::Sender<Cluster>) {
+/// Looks again and again, until dropped. One to three requests each time.
+pub async fn keep_looking(client: Client, cluster: watch::Sender<Cluster>, interval: Duration) {
     loop {
-        sleep(INTERVAL).await;
+        sleep(interval).await;
         let families = cluster.borrow().families.clone();
         match discover(&client, &families).await {
             Ok(found) => {

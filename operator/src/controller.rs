@@ -9,10 +9,14 @@
 //! ```
 //!
 //! A resource that cannot be understood stops none of the others: it comes through as such, and is told so.
+//!
+//! kube's own `Controller` would keep every object of every kind that it owns, and look again after each change of any of them.
+//! Here the inventory keeps a few numbers of each, and says whether a change is worth a look.
 
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
+    future::{pending, ready},
     sync::Arc,
     time::Duration,
 };
@@ -105,6 +109,7 @@ impl std::fmt::Debug for Settings {
 }
 
 /// A controller, which has not begun yet.
+#[derive(Clone)]
 pub struct Controller {
     context: Arc<Context>,
     namespace: Option<String>,
@@ -118,6 +123,22 @@ impl std::fmt::Debug for Controller {
 
 /// Whom a change concerns.
 type Concerned = Vec<ServerKey>;
+
+/// A kind of objects in namespaces.
+trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static
+{
+}
+
+impl<K> Watched for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + 'static
+{
+}
 
 impl Controller {
     /// Makes one.
@@ -154,7 +175,10 @@ impl Controller {
         let context = Arc::clone(&self.context);
         let own = self.servers(writer);
         let mut sources: Vec<BoxStream<'static, Concerned>> = vec![own, self.pods()];
-        sources.extend(PLAIN.into_iter().filter_map(|kind| Some(self.plain(kind, apply::resource(kind)?))));
+        sources.extend(PLAIN.into_iter().filter_map(|kind| {
+            let events = self.watch(self.dynamic(&apply::resource(kind)?), ours());
+            Some(self.plain(kind, events))
+        }));
         sources.push(self.stateful::<Deployment>());
         sources.push(self.stateful::<StatefulSet>());
         sources.push(self.stateful::<Job>());
@@ -244,36 +268,45 @@ impl Controller {
     }
 
     /// A kind of which metadata says enough.
-    fn plain(&self, kind: &str, resource: ApiResource) -> BoxStream<'static, Concerned> {
+    fn plain(
+        &self,
+        kind: &str,
+        events: impl Stream<Item = Event<PartialObjectMeta<DynamicObject>>> + Send + 'static,
+    ) -> BoxStream<'static, Concerned> {
         let context = Arc::clone(&self.context);
-        let events = self.watch(self.dynamic(&resource), ours());
         let mut teller = Teller::new(kind);
         let read = |object: &PartialObjectMeta<DynamicObject>| Child::read(&object.metadata, State::Plain);
         events.map(move |event| teller.take(&context.inventory, event, read)).boxed()
     }
 
-    /// A kind that is watched as soon as the cluster has it.
+    /// A kind that is watched while the cluster has it.
     fn optional(&self, kind: &'static str) -> Option<BoxStream<'static, Concerned>> {
-        let resource = apply::resource(kind)?;
-        let mut offers = self.context.cluster.clone();
-        let watch = self.plain(kind, resource);
-        let there = async move {
-            // Without a sender nothing is offered any more: the process ends.
-            offers.wait_for(|cluster| capabilities::has(cluster, kind)).await.ok();
-            watch
-        };
-        Some(stream::once(there).flatten().boxed())
+        let (resource, this) = (apply::resource(kind)?, self.clone());
+        let watches = stream::unfold(this.context.cluster.clone(), move |mut offers| {
+            let (resource, this) = (resource.clone(), this.clone());
+            async move {
+                // Without a sender nothing is offered any more: the process ends.
+                if offers.wait_for(|cluster| capabilities::has(cluster, kind)).await.is_err() {
+                    return None;
+                }
+                let mut later = offers.clone();
+                let gone = async move {
+                    if later.wait_for(|cluster| !capabilities::has(cluster, kind)).await.is_err() {
+                        pending().await
+                    }
+                };
+                let events = this.watch(this.dynamic(&resource), ours()).take_until(gone);
+                // All objects of a kind go with it: a list of none.
+                let events = events.chain(stream::iter([Event::Init, Event::InitDone]));
+                Some((this.plain(kind, events), offers))
+            }
+        });
+        Some(watches.flatten().boxed())
     }
 
     /// A kind whose state matters.
-    fn stateful<K>(&self) -> BoxStream<'static, Concerned>
+    fn stateful<K: Watched>(&self) -> BoxStream<'static, Concerned>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug
-            + Send
-            + 'static,
         State: for<'a> From<&'a K>,
     {
         let context = Arc::clone(&self.context);
@@ -284,15 +317,7 @@ impl Controller {
     }
 
     /// A kind that servers refer to, whoever made it.
-    fn referred<K>(&self, source: Source) -> BoxStream<'static, Concerned>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + DeserializeOwned
-            + std::fmt::Debug
-            + Send
-            + 'static,
-    {
+    fn referred<K: Watched>(&self, source: Source) -> BoxStream<'static, Concerned> {
         let context = Arc::clone(&self.context);
         let config = watcher::Config::default().page_size(PAGE);
         let events = self.watch(self.api::<PartialObjectMeta<K>>(), config);
@@ -335,7 +360,7 @@ impl Controller {
                     None
                 }
             };
-            std::future::ready(event)
+            ready(event)
         })
     }
 }

@@ -132,10 +132,11 @@ pub struct XmppServerSpec {
     /// Pods that forward between the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub router: Option<Router>,
-    /// Log-in.
+    /// Log-in. A change is taken up without a restart.
     #[serde(default)]
     pub auth: Auth,
-    /// Accounts of administrators, as bare addresses (`alice@example.com`) of the served domains.
+    /// Accounts of administrators, as bare addresses (`alice@example.com`) of the served domains. A change is taken up
+    /// without a restart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 2047)))]
     #[x_kube(
@@ -147,16 +148,17 @@ pub struct XmppServerSpec {
     /// An account that is made if it does not exist. It becomes an administrator as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_admin: Option<FirstAdmin>,
-    /// In-band registration (XEP-0077).
+    /// In-band registration (XEP-0077). A change is taken up without a restart.
     #[serde(default)]
     pub registration: Registration,
-    /// Sessions of accounts.
+    /// Sessions of accounts. A change is taken up without a restart.
     #[serde(default)]
     pub sessions: Sessions,
     /// The archive of messages.
     #[serde(default)]
     pub archive: Archive,
-    /// Bounds of client connections. What is left out is as the server has it by default.
+    /// Bounds of client connections. What is left out is as the server has it by default. A change is taken up without a
+    /// restart; connections that are there keep most of the old ones: see `starlingd config reference`.
     #[serde(default)]
     pub limits: Limits,
     /// How pods end.

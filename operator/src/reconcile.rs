@@ -18,12 +18,13 @@ use std::{
 };
 
 use k8s_openapi::{
+    api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::Condition,
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
     Api, Client, Resource as _,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
     core::error_boundary::InvalidObject,
 };
 use serde_json::json;
@@ -36,7 +37,7 @@ use crate::{
     contest::Contest,
     crd::{ConditionType, XmppServer, XmppServerStatus},
     deletion_cost,
-    dereference::{Cluster, Dereferenced},
+    dereference::{Cluster, Dereferenced, Source},
     events, fetch,
     index::Index,
     inventory::{Inventory, Key, Need, ServerKey, Snapshot},
@@ -73,6 +74,14 @@ pub(crate) struct Context {
     pub(crate) leadership: Leadership,
     pub(crate) recorder: kube::runtime::events::Recorder,
     pub(crate) metrics: Metrics,
+}
+
+impl Context {
+    /// Servers of a namespace, as what they are written: also those that cannot be understood.
+    fn servers(&self, namespace: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::erase::<XmppServer>(&());
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
 }
 
 /// Why a look failed: it is tried again.
@@ -114,7 +123,9 @@ pub(crate) async fn look_after(server: &XmppServer, context: &Context) -> Result
         return Err(apply::Error::NotLeading.into());
     }
     context.inventory.listed(&context.kinds).await;
-    context.index.set(&key, fetch::sources(server));
+    // Of what it keeps itself, no field is applied: the inventory would not tell that somebody changed it.
+    let kept = secrets::kept(server).into_iter().map(|kept| (Source::Secret, kept.name));
+    context.index.set(&key, fetch::sources(server).into_iter().chain(kept).collect());
     Look { server, key, context, now: SystemTime::now() }.run().await
 }
 
@@ -347,7 +358,7 @@ impl Look<'_> {
         if known.as_ref() != Some(&status) {
             self.write(&status).await?;
             let before = known.map(|known| known.conditions).unwrap_or_default();
-            publish(self.context, self.server, &before, &status.conditions).await;
+            publish(self.context, &self.key, self.server.object_ref(&()), &before, &status.conditions).await;
         }
         let again = again.into_iter().chain([RESYNC]).min().unwrap_or(RESYNC);
         Ok(Looked { outcome: name, again })
@@ -361,11 +372,7 @@ impl Look<'_> {
             "apiVersion": XmppServer::api_version(&()), "kind": XmppServer::kind(&()),
             "metadata": { "name": self.key.name }, "status": status,
         });
-        let servers = Api::<DynamicObject>::namespaced_with(
-            self.context.client.clone(),
-            &self.key.namespace,
-            &kube::api::ApiResource::erase::<XmppServer>(&()),
-        );
+        let servers = self.context.servers(&self.key.namespace);
         let params = PatchParams::apply(names::MANAGER).force();
         let answer = servers.patch_status(&self.key.name, &params, &Patch::Apply(patch)).await;
         let answer = answer.map_err(api("the status"))?;
@@ -375,11 +382,17 @@ impl Look<'_> {
     }
 }
 
-async fn publish(context: &Context, server: &XmppServer, before: &[Condition], now: &[Condition]) {
-    let reference = server.object_ref(&());
+/// Publishes what became otherwise of a server's conditions.
+async fn publish(
+    context: &Context,
+    server: &ServerKey,
+    reference: ObjectReference,
+    before: &[Condition],
+    now: &[Condition],
+) {
     for event in events::transitions(before, now) {
         context.metrics.events.inc();
-        info!(server = server.metadata.name, condition = event.action, reason = event.reason, "A condition changed");
+        info!(%server, condition = event.action, reason = event.reason, "A condition changed");
         if let Err(error) = context.recorder.publish(&event, &reference).await {
             // People miss a line; nothing depends on it.
             warn!(%error, "An Event could not be published");
@@ -393,8 +406,7 @@ pub(crate) async fn undecodable(invalid: &InvalidObject, context: &Context) -> R
     if !context.leadership.holds() {
         return Err(apply::Error::NotLeading.into());
     }
-    let resource = kube::api::ApiResource::erase::<XmppServer>(&());
-    let servers = Api::<DynamicObject>::namespaced_with(context.client.clone(), &key.namespace, &resource);
+    let servers = context.servers(&key.namespace);
     let looked = Looked { outcome: "undecodable", again: RESYNC };
     let Some(found) = servers.get_opt(&key.name).await.map_err(api("the resource"))? else { return Ok(looked) };
     let before = found.data.pointer("/status/conditions").cloned().unwrap_or_default();
@@ -411,17 +423,13 @@ pub(crate) async fn undecodable(invalid: &InvalidObject, context: &Context) -> R
     if conditions == before {
         return Ok(looked);
     }
+    // Applied, it would take away what else we said in the status.
     let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
     servers.patch_status(&key.name, &PatchParams::default(), &patch).await.map_err(api("the status"))?;
     context.metrics.status_patches.inc();
-    let mut reference = found.object_ref(&resource);
-    reference.namespace = Some(key.namespace);
-    for event in events::transitions(&before, &conditions) {
-        context.metrics.events.inc();
-        if let Err(error) = context.recorder.publish(&event, &reference).await {
-            warn!(%error, "An Event could not be published");
-        }
-    }
+    let mut reference = found.object_ref(&ApiResource::erase::<XmppServer>(&()));
+    reference.namespace = Some(key.namespace.clone());
+    publish(context, &key, reference, &before, &conditions).await;
     Ok(looked)
 }
 

@@ -63,6 +63,10 @@ pub struct Arguments {
     /// The addresses of this process's pod, with commas between them: servers' pods have such of the same families.
     #[arg(long, env = "POD_IPS", value_delimiter = ',')]
     pub pod_ips: Vec<IpAddr>,
+    /// Seconds between two looks at what the cluster offers beside Kubernetes itself: cert-manager, prometheus-operator,
+    /// custom metrics.
+    #[arg(long, env = "STARLING_OPERATOR_OFFERS_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub offers_seconds: u64,
     /// Where metrics and probes are served.
     #[arg(long, env = "STARLING_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -232,7 +236,9 @@ impl Parts {
         let (work, lease_stop) = (stop.child_token(), CancellationToken::new());
         let mut keeping = AbortOnDropHandle::new(tokio::spawn(held.keep(lease_stop.clone())));
         let mut working = AbortOnDropHandle::new(tokio::spawn(controller.run(work.clone())));
-        let looking = AbortOnDropHandle::new(tokio::spawn(capabilities::keep_looking(self.client.clone(), offers)));
+        let interval = Duration::from_secs(self.arguments.offers_seconds);
+        let looking = capabilities::keep_looking(self.client.clone(), offers, interval);
+        let looking = AbortOnDropHandle::new(tokio::spawn(looking));
         // Nothing ends by this alone: the tasks are only looked at.
         let outcome = tokio::select! {
             lost = &mut keeping => match lost {

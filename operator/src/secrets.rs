@@ -11,7 +11,7 @@ use std::{
 };
 
 use aws_lc_rs::rand;
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client, Error, Resource as _,
     api::{ObjectMeta, PostParams},
@@ -162,20 +162,12 @@ async fn create(
     data: BTreeMap<String, Hidden>,
 ) -> Result<(), Error> {
     let ServerKey { namespace, name } = ServerKey::of(&server.metadata);
-    let owner = OwnerReference {
-        api_version: XmppServer::api_version(&()).into_owned(),
-        kind: XmppServer::kind(&()).into_owned(),
-        name: name.clone(),
-        uid: server.metadata.uid.clone().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    };
     let object = Secret {
         metadata: ObjectMeta {
             name: Some(secret.to_owned()),
             namespace: Some(namespace.clone()),
             labels: Some(names::labels(&name, None)),
-            owner_references: Some(vec![owner]),
+            owner_references: server.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),

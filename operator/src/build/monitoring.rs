@@ -86,7 +86,7 @@ impl Alert {
     }
 }
 
-const ALERTS: [Alert; 9] = [
+const ALERTS: [Alert; 11] = [
     Alert {
         name: "StarlingPodDown",
         expression: "up{PODS} == 0",
@@ -136,6 +136,20 @@ const ALERTS: [Alert; 9] = [
         lasting: "5m",
         severity: "critical",
         summary: "The files of a certificate cannot be used, or clients will refuse it.",
+    },
+    Alert {
+        name: "StarlingSettingsFaulty",
+        expression: "starling_settings_faulty{PODS} > 0",
+        lasting: "15m",
+        severity: "warning",
+        summary: "A pod cannot use its settings as they are now, and goes on with those of before.",
+    },
+    Alert {
+        name: "StarlingRestartNeeded",
+        expression: "starling_settings_restart_needed{PODS} > 0",
+        lasting: "1h",
+        severity: "warning",
+        summary: "A pod has settings that it takes up only when it is started again, and was not.",
     },
     Alert {
         name: "StarlingConnectionsRefused",

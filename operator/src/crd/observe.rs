@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Log {
-    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`.
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, also by part: `info,starling_c2s=debug`. A
+    /// change is taken up without a restart.
     #[serde(default = "Log::level")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new(
@@ -107,7 +108,8 @@ pub struct NetworkPolicies {
     /// anything but metrics.
     #[serde(default = "NetworkPolicies::enabled")]
     pub enabled: bool,
-    /// Who may read metrics. Empty: everybody in the cluster's network.
+    /// Who may read metrics. Empty: everybody in the cluster's network. If not, name the operator as well: it asks how many
+    /// sessions pods have before some of them go.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub metrics_from: Vec<NetworkPolicyPeer>,

@@ -108,7 +108,8 @@ pub struct Pods {
         .message("annotations under starling.im/ are the operator's"))]
     pub pod_annotations: BTreeMap<String, String>,
     /// Settings of the server that have no field of their own here, by their path (`c2s.limits.depth: 32`): see
-    /// `starlingd config reference`. Those that the operator itself decides, it refuses.
+    /// `starlingd config reference`, which also says what a running server takes up: other changes replace the pods. Those
+    /// that the operator itself decides, it refuses.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub settings: BTreeMap<String, Scalar>,

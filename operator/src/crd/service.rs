@@ -58,7 +58,7 @@ pub struct C2sService {
 #[serde(rename_all = "camelCase")]
 pub struct ProxyProtocol {
     /// Networks (`10.0.0.0/8`) whose connections must begin with a PROXY header, version 1 or 2. Nobody else's header is
-    /// looked at.
+    /// looked at. A change is taken up without a restart.
     #[schemars(length(min = 1, max = 64), inner(length(max = 43)))]
     #[x_kube(
         merge_strategy = kube::core::ListMerge::Set,

@@ -131,9 +131,6 @@ pub enum RecordType {
     /// An IPv6 address.
     #[serde(rename = "AAAA")]
     Aaaa,
-    /// Another name.
-    #[serde(rename = "CNAME")]
-    Cname,
     /// Where a service is.
     #[serde(rename = "SRV")]
     Srv,

@@ -91,10 +91,7 @@ fn ready(server: &XmppServer, finding: &Finding<'_>) -> Said {
     let name = server.metadata.name.as_deref().unwrap_or_default();
     let of = |component| workload(finding.there, name, component);
     let problem = match &finding.outcome {
-        Outcome::Invalid([first, ..]) => {
-            let Outcome::Invalid(problems) = &finding.outcome else { return as_before(server, ConditionType::Ready) };
-            Some(said("False", first.reason, sentence(problems)))
-        }
+        Outcome::Invalid(problems @ [first, ..]) => Some(said("False", first.reason, sentence(problems))),
         Outcome::Refused { message, .. } => Some(said("False", "ApplyRefused", message.clone())),
         _ => None,
     };

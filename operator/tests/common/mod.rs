@@ -8,6 +8,8 @@
     reason = "not every test uses all of it; what fails fails the test"
 )]
 
+pub mod refusals;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -25,8 +27,11 @@ use starling_operator::{
     validate::{Validated, validate},
 };
 
+/// A folder of these tests, whoever uses it.
 pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let top = above.find(|folder| folder.join("operator/tests").is_dir()).unwrap();
+    top.join("operator/tests").join(name)
 }
 
 /// As it is written, without defaults.
@@ -57,7 +62,7 @@ pub fn facts(server: &XmppServer) -> CertificateFacts {
 }
 
 /// A value that fits where it is asked for.
-fn content(reference: &Reference) -> Lookup {
+pub fn content(reference: &Reference) -> Lookup {
     let text = match (reference.name.as_str(), reference.key.as_str()) {
         ("redis", "url") => "redis://starling:s3cret-redis@redis.db.svc:6379",
         ("redis", _) => {
