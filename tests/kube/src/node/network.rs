@@ -16,6 +16,8 @@ use crate::isolated::run;
 /// Where pods find what runs beside them.
 pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
+const MAC: &str = "02:00:00:00:00:01";
+
 /// The bridge.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -24,7 +26,10 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn new() -> Self {
-        run(&format!("ip link add pods type bridge; ip addr add {NODE}/16 dev pods; ip link set pods up"));
+        // With an address of its own: else it takes one of its pods', and all others lose sight of it when that one goes.
+        run(&format!(
+            "ip link add pods address {MAC} type bridge; ip addr add {NODE}/16 dev pods; ip link set pods up"
+        ));
         Self { next: AtomicU16::new(2) }
     }
 

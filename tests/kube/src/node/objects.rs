@@ -20,11 +20,14 @@ use tokio::sync::watch;
 /// What an object holds.
 pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
-/// All of them. `None`: not listed yet.
+/// All of a kind, by name. `None`: not listed yet.
+type Listed = Option<BTreeMap<String, Arc<Data>>>;
+
+/// All of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Objects {
-    secrets: Option<BTreeMap<String, Arc<Data>>>,
-    config_maps: Option<BTreeMap<String, Arc<Data>>>,
+    secrets: Listed,
+    config_maps: Listed,
 }
 
 impl Objects {
@@ -65,7 +68,7 @@ async fn follow_kind<K>(
     client: &Client,
     namespace: &str,
     objects: &watch::Sender<Objects>,
-    of: fn(&mut Objects) -> &mut Option<BTreeMap<String, Arc<Data>>>,
+    of: fn(&mut Objects) -> &mut Listed,
     data: fn(K) -> Data,
 ) where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,

@@ -6,7 +6,7 @@
 //!                                                      └ of a Job: until it succeeds
 //! ```
 
-use std::{path::PathBuf, process::ExitStatus, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodSpec},
@@ -97,7 +97,7 @@ impl Work {
         Place { folder, network, volumes, image: Arc::clone(&self.shared.image), log: Arc::clone(&self.log) }
     }
 
-    fn volumes(&self, spec: &PodSpec, folder: &PathBuf, objects: &super::Objects) -> Result<Vec<Mounted>, String> {
+    fn volumes(&self, spec: &PodSpec, folder: &Path, objects: &super::Objects) -> Result<Vec<Mounted>, String> {
         let group = spec.security_context.as_ref().and_then(|context| context.fs_group);
         let group = group.map(|group| group.try_into().unwrap());
         let (folder, claims) = (folder.join("volumes"), self.shared.folder.join("claims"));
@@ -182,7 +182,7 @@ impl Work {
             }
             std::future::pending::<()>().await;
         };
-        tokio::pin!(probes);
+        let mut probes = Box::pin(probes);
         let mut pods = self.pod.clone();
         let outcome = loop {
             // What is awaited here loses nothing when it is dropped.

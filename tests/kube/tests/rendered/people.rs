@@ -21,6 +21,9 @@ pub(crate) const DOMAIN: &str = "example.com";
 /// The Service that clients connect to.
 const SERVICE: &str = "chat-c2s";
 const SM: &str = "urn:xmpp:sm:3";
+const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// How often somebody asks for a stream again before giving up.
+const TRIES: u32 = 20;
 /// How many numbers may be on their way to the same one.
 const AT_ONCE: u32 = 5;
 /// They speak so often at most.
@@ -97,26 +100,43 @@ impl Person {
         }
     }
 
+    /// Goes to another pod; and where that cannot say yet what has become of the stream, once more.
     async fn resume(&mut self, other: &str, endpoints: &Endpoints) {
-        self.client.cut();
-        let ready = endpoints.ready(SERVICE).await;
-        for address in ready.into_iter().filter(|address| *address != self.address) {
-            // One that ends just now is no place to go to.
-            if TcpStream::connect((address, 5222)).await.is_err() {
-                continue;
+        for _ in 0..TRIES {
+            self.client.cut();
+            let ready = endpoints.ready(SERVICE).await;
+            for address in ready.into_iter().filter(|address| *address != self.address) {
+                // One that ends just now is no place to go to.
+                if TcpStream::connect((address, 5222)).await.is_err() {
+                    continue;
+                }
+                self.client.reconnect_by(connect(address).await).await;
+                if !self.is_resumed().await {
+                    break;
+                }
+                self.forget_acknowledged();
+                (self.address, self.connections) = (address, self.connections + 1);
+                for number in self.waits.clone() {
+                    self.send(other, number).await;
+                }
+                return;
             }
-            self.client.reconnect_by(connect(address).await).await;
-            let (id, handled) = (self.client.resumption_id().to_owned(), self.client.counters().handled);
-            let resumed = self.client.resume(&id, handled).await;
-            assert!(resumed.is_ok(), "{resumed:?}\n{}", self.client.transcript());
-            self.forget_acknowledged();
-            (self.address, self.connections) = (address, self.connections + 1);
-            for number in self.waits.clone() {
-                self.send(other, number).await;
-            }
-            return;
         }
         panic!("nowhere to go to from {}\n{}", self.address, self.client.transcript());
+    }
+
+    /// Asks for the stream. `false`: not now.
+    async fn is_resumed(&mut self) -> bool {
+        let (id, handled) = (self.client.resumption_id(), self.client.counters().handled);
+        let resume = format!("<resume xmlns='{SM}' previd='{id}' h='{handled}'/>");
+        self.client.send(&resume).await;
+        match self.client.next().await {
+            Received::Element(element) if element.as_raw().is("resumed", SM) => true,
+            Received::Element(element) if element.as_raw().child("resource-constraint", STREAM_ERRORS).is_some() => {
+                false
+            }
+            _ => panic!("it is not resumed\n{}", self.client.transcript()),
+        }
     }
 }
 
