@@ -20,7 +20,10 @@ mod access;
 mod audit;
 mod certificates;
 mod control_plane;
+mod foreign;
+mod golden;
 mod kubelet;
+mod operator;
 mod process;
 pub mod programs;
 mod servers;
@@ -30,6 +33,9 @@ pub use self::{
     access::Access,
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
     control_plane::{ControlPlane, Options},
+    foreign::foreign,
+    golden::assert_golden,
     kubelet::{End, Kubelet, Life, State},
+    operator::Operator,
     wait::{PATIENCE, until},
 };
