@@ -301,13 +301,6 @@ fn check_cluster(spec: &XmppServerSpec, cluster: &Cluster, notes: &mut Vec<Note>
             notes.push(Note { about, reason, message: message.to_owned() });
         }
     };
-    let needs_issuer = spec.tls.as_ref().is_some_and(|tls| tls.issuer_ref.is_some());
-    note(
-        needs_issuer && !cluster.cert_manager,
-        ConditionType::TlsReady,
-        "CertManagerMissing",
-        "tls.issuerRef needs cert-manager, which the cluster lacks: no certificate is asked for",
-    );
     let monitoring = &spec.monitoring;
     let is_lacking = (monitoring.pod_monitor.enabled && !cluster.pod_monitor)
         || (monitoring.prometheus_rule.enabled && !cluster.prometheus_rule);

@@ -34,6 +34,8 @@ pub(super) fn check(
                     format!("the certificate in the Secret {secret}: {reason}"),
                 ));
             }
+            // It will not come: see below.
+            Some(CertificateLookup::Missing) | None if is_made && !found.cluster.cert_manager => {}
             Some(CertificateLookup::Missing) | None if is_made => notes.push(note(
                 "CertificatePending",
                 format!("cert-manager has not put the certificate into the Secret {secret} yet: pods wait for it"),
@@ -43,6 +45,13 @@ pub(super) fn check(
                 problems.push(Problem::new("SecretMissing", message));
             }
         }
+    }
+    if is_made && !found.cluster.cert_manager {
+        // Those that are there are as good as before.
+        let about = if good.len() == secrets.len() { ConditionType::Degraded } else { ConditionType::TlsReady };
+        let message =
+            "tls.issuerRef needs cert-manager, which the cluster lacks: nobody makes certificates, or renews them";
+        notes.push(Note { about, reason: "CertManagerMissing", message: message.to_owned() });
     }
     // Of what is not there yet, nothing can be said.
     if good.len() == secrets.len() && !secrets.is_empty() {

@@ -200,7 +200,9 @@ fn a_certificate_that_is_being_made_is_waited_for() {
     found.certificates.clear();
     assert_eq!(notes(&server, &found), [(ConditionType::TlsReady, "CertificatePending")]);
     found.cluster.cert_manager = false;
-    assert!(notes(&server, &found).contains(&(ConditionType::TlsReady, "CertManagerMissing")));
+    assert_eq!(notes(&server, &found), [(ConditionType::TlsReady, "CertManagerMissing")], "it will not come");
+    let found = Dereferenced { cluster: found.cluster, ..cluster(&server) };
+    assert_eq!(notes(&server, &found), [(ConditionType::Degraded, "CertManagerMissing")], "it is there, and good");
 }
 
 #[test]

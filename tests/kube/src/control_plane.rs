@@ -120,6 +120,11 @@ impl ControlPlane {
         made.name_any()
     }
 
+    /// Kinds that come later than the controllers, which may take half a minute to notice: see [`Options::crds`].
+    pub async fn install(&self, crds: &[CustomResourceDefinition]) {
+        servers::install(&self.admin, crds).await;
+    }
+
     /// What the API server was asked for, and by whom.
     ///
     /// # Panics

@@ -21,9 +21,12 @@ mod access;
 mod audit;
 mod certificates;
 mod control_plane;
+mod foreign;
+mod golden;
 mod isolated;
 mod kubelet;
 mod node;
+mod operator;
 mod process;
 pub mod programs;
 mod servers;
@@ -33,8 +36,11 @@ pub use self::{
     access::Access,
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
     control_plane::{ControlPlane, Options},
+    foreign::foreign,
+    golden::assert_golden,
     isolated::isolated,
     kubelet::{End, Kubelet, Life, State},
     node::{Ended, Endpoints, Node},
+    operator::Operator,
     wait::{PATIENCE, until},
 };

@@ -1,6 +1,8 @@
-//! The programs: built when they are not there, by `tests/kube/control-plane/build`.
+//! The programs: those of the control plane, built when they are not there by `tests/kube/control-plane/build`; and the
+//! project's own, which Cargo has built beside the tests.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -21,6 +23,21 @@ pub async fn folder(programs: &[&str]) -> PathBuf {
 /// One of them, for example `helm` or `kubectl`.
 pub async fn program(name: &str) -> PathBuf {
     folder(&[name]).await.join(name)
+}
+
+/// `starlingd` or `starling-operator`. `STARLINGD` names another `starlingd`.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn own(name: &str) -> PathBuf {
+    if let Some(named) = env::var_os("STARLINGD").filter(|_| name == "starlingd") {
+        return named.into();
+    }
+    // A test's executable is in `deps` beside them.
+    let path = env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "no {}: run `cargo build --workspace` first", path.display());
+    path
 }
 
 fn script() -> PathBuf {

@@ -25,7 +25,10 @@ where
     match timeout(PATIENCE, await_condition(api.clone(), name, holds)).await {
         Ok(found) => found.unwrap_or_else(|error| panic!("{name}: {error}")),
         Err(_) => {
-            let last = serde_json::to_string_pretty(&*last.lock().unwrap()).unwrap();
+            let mut last = last.lock().unwrap().take();
+            // Longer than all the rest, and of use to nobody.
+            last.iter_mut().for_each(|object| object.meta_mut().managed_fields = None);
+            let last = serde_json::to_string_pretty(&last).unwrap();
             panic!("{} is not as expected after {PATIENCE:?}: {last}", api.resource_url())
         }
     }

@@ -65,6 +65,11 @@ async fn a_resource_that_is_not_understood_stops_no_other_and_an_api_server_that
     assert!(message.contains("Galactic"), "{message}");
     assert!(world.events("strange").await.contains(&("Ready".to_owned(), "Undecodable".to_owned())));
 
+    let operator = &world.operator.as_ref().unwrap().user;
+    let told: Vec<_> =
+        world.requests(operator).into_iter().filter(|(verb, _, name)| verb == "patch" && name == "strange").collect();
+    assert_eq!(told.len(), 1, "once, and not again and again: {told:?}");
+
     // Away for longer than the Lease: it is lost, and the operator ends; the next one finds all as it was.
     let running = world.settled("chat").await;
     world.plane.stop_api_server().await;

@@ -1,6 +1,5 @@
 //! A cluster that has the kinds which the chart is about, and applying anything to it.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Error,
     api::{DynamicObject, Patch, PatchParams},
@@ -8,7 +7,7 @@ use kube::{
     discovery::{Scope, oneshot::pinned_kind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Options};
+use starling_kube_tests::{ControlPlane, Options, foreign};
 use tokio::sync::OnceCell;
 
 /// One that has XmppServer, and kinds of prometheus-operator without a schema.
@@ -23,20 +22,6 @@ pub(crate) async fn shared() -> &'static ControlPlane {
         ControlPlane::start(Options { crds, ..Options::default() }).await
     };
     SHARED.get_or_init(start).await
-}
-
-/// A kind of somebody else's, without a schema.
-pub(crate) fn foreign(group: &str, kind: &str, plural: &str) -> CustomResourceDefinition {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
-        },
-    });
-    serde_json::from_value(definition).unwrap()
 }
 
 /// The API of an object's kind, in the object's namespace, or else in `namespace`.

@@ -1,26 +1,17 @@
 //! What is written from something else is as that is now. `helm/generate` writes it anew: these tests, with
 //! `STARLING_GOLDEN=write`.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
+use starling_kube_tests::assert_golden;
 
 use crate::file;
-
-/// # Panics
-/// If the file has another text, unless it is to be written.
-fn assert_is(path: &Path, text: &str) {
-    if std::env::var("STARLING_GOLDEN").is_ok_and(|value| value == "write") {
-        fs::write(path, text).unwrap();
-    }
-    let there = fs::read_to_string(path).unwrap_or_default();
-    assert!(there == text, "{} is not as it would be written now: run helm/generate", path.display());
-}
 
 #[test]
 fn the_definition_in_the_chart_is_the_operator_s() {
     let text = serde_saphyr::to_string(&starling_operator::crd::definition()).unwrap();
-    assert_is(&file("starling/files/xmppservers.starling.im.yaml"), &text);
+    assert_golden(&file("starling/files/xmppservers.starling.im.yaml"), &text);
 }
 
 /// A value that has a comment.
@@ -92,7 +83,7 @@ fn the_readme_has_every_value_with_its_description() {
     let (begin, end) = ("in values.yaml. -->\n", "<!-- end -->");
     let (before, rest) = readme.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();
-    assert_is(&path, &format!("{before}{begin}{table}{end}{after}"));
+    assert_golden(&path, &format!("{before}{begin}{table}{end}{after}"));
 }
 
 /// Values that stand neither among these nor below one of them.

@@ -11,15 +11,16 @@ use std::{
 };
 
 use serde_json::Value;
+use starling_kube_tests::programs;
 
-use crate::{file, programs};
+use crate::file;
 
 /// Builds one, and unpacks the archive.
 fn build(name: &str, folder: &Path) -> (PathBuf, PathBuf) {
     // The script takes it by its name.
     let from = folder.join("programs");
     fs::create_dir_all(&from).unwrap();
-    fs::copy(programs::built(name), from.join(name)).unwrap();
+    fs::copy(programs::own(name), from.join(name)).unwrap();
     let mut command = Command::new(file("images/build"));
     command.arg("--programs").arg(&from).arg("--output").arg(folder).arg(name);
     let output = command.output().unwrap();

@@ -7,11 +7,9 @@ use std::{
 };
 
 use serde_json::Value;
+use starling_kube_tests::programs;
 
-use crate::{
-    helm::{Helm, TRIAL, one},
-    programs::built,
-};
+use crate::helm::{Helm, TRIAL, one};
 
 /// A server that ends with its test.
 struct Server(Child);
@@ -24,7 +22,7 @@ impl Drop for Server {
 }
 
 fn starlingd(data: &Path) -> Command {
-    let mut command = Command::new(built("starlingd"));
+    let mut command = Command::new(programs::own("starlingd"));
     let ours = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("STARLING_"));
     command.env_clear().envs(ours).current_dir(data).env("STARLING_DATA", data).env("STARLING_LOG_FORMAT", "json");
     command.env("STARLING_DOMAINS", r#"["example.com"]"#).env("STARLING_AUTH_ITERATIONS", "4096");

@@ -18,7 +18,6 @@ mod helm;
 mod images;
 mod life;
 mod log_in;
-mod programs;
 mod rights;
 mod templates;
 

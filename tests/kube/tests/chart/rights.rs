@@ -1,12 +1,7 @@
 //! What the chart lets the operator do is what it does: `starling-operator`, run as the chart runs it, with a token of the chart's
 //! service account. Nothing is refused to it, and nothing of its roles is there for nothing.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader},
-    net::Ipv4Addr,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -18,7 +13,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{Access, ControlPlane, Entry, Kubelet, Life, Options, State, until};
+use starling_kube_tests::{ControlPlane, Entry, Kubelet, Life, Operator, Options, State, foreign, until};
 use starling_operator::{
     crd::{XmppServer, definition},
     names,
@@ -29,41 +24,11 @@ use tokio::{
 };
 
 use crate::{
-    cluster::{api, apply, foreign},
+    cluster::{api, apply},
     helm::{Helm, chart},
-    programs::built,
 };
 
 const NEW: &str = "registry.example/starlingd:9";
-
-/// An operator's process, which ends with its test.
-struct Operator(Child);
-
-impl Operator {
-    /// By the arguments that the chart gives it, but for the port.
-    async fn start(access: &Access, client: &Client, namespace: &str) -> Self {
-        let deployment = Api::<Deployment>::namespaced(client.clone(), namespace).get("demo-starling").await.unwrap();
-        let container = deployment.spec.unwrap().template.spec.unwrap().containers.remove(0);
-        let mut command = Command::new(built("starling-operator"));
-        let listens = |argument: &String| argument.starts_with("--listen=");
-        assert!(container.args.iter().flatten().any(listens));
-        command.args(container.args.iter().flatten().filter(|argument| !listens(argument))).arg("--listen=127.0.0.1:0");
-        command.env("KUBECONFIG", access.file()).env("POD_NAME", "demo-starling-0").env("POD_NAMESPACE", namespace);
-        command.env("POD_IPS", "127.0.0.1");
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        // For whoever reads why the test fails.
-        std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
-        Self(child)
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
 
 /// Group, resource with its subresource, verb.
 type Right = (String, String, String);
@@ -123,8 +88,14 @@ impl World {
         let chart = chart();
         let install = ["install", "demo", &chart, "--namespace", &self.namespace, "--set", "crds.install=false"];
         helm.succeed(&[&install, ["--set", "leaderElection.leaseSeconds=3"].as_slice(), more].concat()).await;
+        // By the arguments that the chart gives it, but for the port.
+        let deployment = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace).get("demo-starling").await;
+        let arguments = deployment.unwrap().spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
+        let (listen, others): (Vec<_>, Vec<_>) =
+            arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--listen="));
+        assert_eq!(listen.len(), 1);
         let access = self.plane.service_account(&self.namespace, "demo-starling").await;
-        Operator::start(&access, &self.client, &self.namespace).await
+        Operator::start(&access, &self.namespace, "demo-starling-0", &others)
     }
 
     async fn make(&self, object: Value) -> kube::api::DynamicObject {

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json};
+use starling_kube_tests::programs;
 
 use crate::{
     cluster::{dry_run, pod_of, shared},
     helm::{Helm, TRIAL, chart, one},
-    programs::built,
 };
 
 /// Values, and what they are called.
@@ -195,7 +195,7 @@ fn metrics(expression: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn dashboards_ask_for_metrics_that_there_are() {
-    let printed = Command::new(built("starlingd")).arg("metrics").output().unwrap();
+    let printed = Command::new(programs::own("starlingd")).arg("metrics").output().unwrap();
     let reference = String::from_utf8(printed.stdout).unwrap();
     let known: BTreeSet<_> = reference.lines().filter_map(|line| line.split('`').nth(1)).collect();
     let objects = Helm::alone().await.template("chat", &["--set", "dashboards.enabled=true"]).await;

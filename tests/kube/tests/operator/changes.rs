@@ -1,13 +1,13 @@
 //! Changes: by those who may, and by those who may not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret, Service},
 };
 use kube::{
-    ResourceExt as _,
+    ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::{
     plane,
-    world::{LONG_ENOUGH, World, condition},
+    world::{LONG_ENOUGH, World, component, condition},
 };
 
 const ROLES: [&str; 3] = ["chat-router", "chat-session", "chat-c2s"];
@@ -113,12 +113,39 @@ async fn changes_roll_only_what_they_must() {
     until(&policies, "chat-c2s", |policy| policy.is_none()).await;
     assert_eq!(world.generations(ROLES).await, before);
 
-    // A limit of connections: those who have connections.
-    world.change::<XmppServer>("chat", json!({ "spec": { "limits": { "connections": 1000 } } })).await;
+    // Settings that a running server takes up: they are in its file, and no pod is replaced.
+    let change = json!({ "spec": {
+        "limits": { "connections": 1000 }, "log": { "level": "debug" }, "registration": { "enabled": true },
+        "c2s": { "proxyProtocol": { "trusted": ["10.0.0.0/8"] } },
+    } });
+    world.change::<XmppServer>("chat", change).await;
+    let text = |map: Option<&ConfigMap>| map.and_then(|map| map.data.as_ref()?.get("starling.toml").cloned());
+    for (role, words) in [
+        ("c2s", &["connections = 1000", "level = \"debug\"", "enabled = true", "10.0.0.0/8"][..]),
+        ("session", &["level = \"debug\"", "enabled = true"]),
+        ("router", &["level = \"debug\""]),
+    ] {
+        let is_told =
+            |map: Option<&ConfigMap>| text(map).is_some_and(|text| words.iter().all(|words| text.contains(words)));
+        until(&world.api::<ConfigMap>(), &format!("chat-{role}"), is_told).await;
+    }
+    world.settled("chat").await;
+    assert_eq!(world.generations(ROLES).await, before);
+
+    // How long clients have to leave stands in their pods alone.
+    let pods = world.pods().await;
+    world.change::<XmppServer>("chat", json!({ "spec": { "drain": { "durationSeconds": 60 } } })).await;
     world.settled("chat").await;
     let after = world.generations(ROLES).await;
     assert_eq!(after[..2], before[..2]);
     assert!(after[2] > before[2]);
+    let names = |pods: &[Pod], of_clients: bool| -> BTreeSet<String> {
+        let pods = pods.iter().filter(|pod| (component(pod) == "c2s") == of_clients);
+        pods.map(ResourceExt::name_any).collect()
+    };
+    let now = world.pods().await;
+    assert_eq!(names(&now, false), names(&pods, false));
+    assert!(names(&now, true).is_disjoint(&names(&pods, true)));
 }
 
 #[tokio::test]

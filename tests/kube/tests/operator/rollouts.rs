@@ -3,7 +3,7 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::Job,
-    core::v1::Pod,
+    core::v1::{Pod, ResourceQuota},
 };
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
@@ -12,8 +12,12 @@ use starling_operator::crd::XmppServer;
 
 use crate::{
     plane,
+    steps::Steps,
     world::{NEW, OLD, World, component, condition, image, is_of_new_pods, pod_image},
 };
+
+/// What is told when there is nothing left to do.
+const COMPLETE: &str = "everything is as it is asked for";
 
 /// Pods of the new release are not ready, of these roles.
 fn bad(roles: &'static [&'static str]) -> impl Fn(&Pod) -> Life + Send + Sync + 'static {
@@ -28,10 +32,12 @@ async fn upgrade(world: &World, to: &str) {
 }
 
 #[tokio::test]
-async fn an_upgrade_goes_stage_by_stage_and_the_release_is_told_at_the_end() {
+async fn an_upgrade_goes_stage_by_stage_and_each_step_is_told() {
+    let mut steps = Steps::of("upgrade");
     let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
+    steps.note(&world, "settled", COMPLETE).await;
 
     // Each stage is let go on by the test, so that what stands behind it can be seen to wait.
     let stages = [("router", "chat-router"), ("session", "chat-session"), ("c2s", "chat-c2s")];
@@ -44,26 +50,43 @@ async fn an_upgrade_goes_stage_by_stage_and_the_release_is_told_at_the_end() {
         spec.is_some_and(|spec| spec.containers[0].image.as_deref() == Some(NEW))
     };
     let job = jobs.list(&ListParams::default()).await.unwrap().items.into_iter().find(is_new).unwrap().name_any();
+    steps.note(&world, "the schema is changed", "are at work").await;
     for (_, name) in stages {
         assert_eq!(image(&world.deployment(name).await), OLD, "{name} waits for the schema");
     }
     let rules: [&'static [&'static str]; 3] = [&["router", "session", "c2s"], &["session", "c2s"], &["c2s"]];
     for (at, rule) in rules.into_iter().enumerate() {
         world.kubelet.obey(bad(rule));
-        let (_, name) = stages[at];
+        let (role, name) = stages[at];
         until(&world.api::<Deployment>(), name, |deployment| deployment.is_some_and(|d| image(d) == NEW)).await;
+        steps.note(&world, &format!("the first new {role} pod starts"), "1 of 2 are of the new template").await;
         for (_, later) in &stages[at + 1..] {
             assert_eq!(image(&world.deployment(later).await), OLD, "{later} waits for {name}");
         }
-        let server = world.api::<XmppServer>().get("chat").await.unwrap();
-        assert_eq!(server.status.unwrap().version.as_deref(), Some("1.0.0"), "not all run the new release yet");
     }
     world.kubelet.obey(Life::good);
-    let server = world.settled("chat").await;
-    assert_eq!(server.status.unwrap().version.as_deref(), Some("1.1.0"));
+    world.settled("chat").await;
+    steps.note(&world, "all pods are new", COMPLETE).await;
     let left: Vec<_> =
         jobs.list(&ListParams::default()).await.unwrap().items.iter().map(ResourceExt::name_any).collect();
     assert_eq!(left, [job], "the Job of the release before is gone");
+
+    world.kubelet.obey(|pod| if component(pod) == "c2s" { State::NotReady.into() } else { Life::good(pod) });
+    steps.note(&world, "no pod for clients is ready", "0 of 2 are available").await;
+    world.kubelet.obey(Life::good);
+    world.settled("chat").await;
+    // No more pods than there are: what is new cannot be made.
+    let quota = json!({ "metadata": { "name": "none" }, "spec": { "hard": { "pods": "0" } } });
+    world.create::<ResourceQuota>(quota).await;
+    let change = json!({ "spec": { "router": { "podLabels": { "a": "b" } } } });
+    world.change::<XmppServer>("chat", change).await;
+    steps.note(&world, "routers do not get on", "do not get on").await;
+    world.change::<XmppServer>("chat", json!({ "spec": { "router": null } })).await;
+    world.settled("chat").await;
+    steps.note(&world, "the way back was taken", COMPLETE).await;
+    world.change::<XmppServer>("chat", json!({ "spec": { "paused": true } })).await;
+    steps.note(&world, "paused", "everything stays as it is").await;
+    steps.finish();
 }
 
 #[tokio::test]

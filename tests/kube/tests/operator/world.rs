@@ -31,6 +31,9 @@ pub(crate) const OLD: &str = "registry.example/starlingd:1.0.0";
 /// The image of the next release.
 pub(crate) const NEW: &str = "registry.example/starlingd:1.1.0";
 
+/// Kinds that are installed later are noticed within a second: that costs requests which no test counts.
+const OFFERS_SECONDS: u64 = 1;
+
 pub(crate) struct World {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) namespace: String,
@@ -87,9 +90,14 @@ impl World {
 
     /// Another operator for this namespace.
     pub(crate) async fn start_operator(&self, name: &str) -> Operator {
+        self.start_operator_with(name, |_| {}).await
+    }
+
+    /// The same, with other arguments.
+    pub(crate) async fn start_operator_with(&self, name: &str, change: impl FnOnce(&mut Arguments)) -> Operator {
         let user = format!("{name}-of-{}", self.namespace);
         let client = self.plane.user(&user, &["system:masters"]).client().await;
-        let arguments = Arguments {
+        let mut arguments = Arguments {
             namespace: Some(self.namespace.clone()),
             server_image: OLD.to_owned(),
             lease_namespace: self.namespace.clone(),
@@ -97,10 +105,12 @@ impl World {
             lease_seconds: 6,
             identity: Some(name.to_owned()),
             pod_ips: vec![Ipv4Addr::LOCALHOST.into()],
+            offers_seconds: OFFERS_SECONDS,
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             log: "info".to_owned(),
             log_format: LogFormat::Human,
         };
+        change(&mut arguments);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(client, arguments, stop.clone()));
         Operator { user, stop, task }

@@ -1,6 +1,6 @@
 //! A cluster of one node, with an operator, and Redis and PostgreSQL beside it.
 
-use std::{collections::BTreeMap, env, fmt::Debug, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, time::Duration};
 
 use clap::Parser;
 use k8s_openapi::{
@@ -20,7 +20,7 @@ use starling_backends::{
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
-use starling_kube_tests::{ControlPlane, Node, Options, until};
+use starling_kube_tests::{ControlPlane, Node, Options, programs, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
@@ -74,8 +74,13 @@ impl World {
         let plane = ControlPlane::start(options).await;
         let namespace = plane.namespace_with(&[("pod-security.kubernetes.io/enforce", "restricted")]).await;
         let client = plane.client().await;
-        let node =
-            Node::start(client.clone(), &namespace, &starlingd(), &["redis.backends", "postgres.backends"]).await;
+        let node = Node::start(
+            client.clone(),
+            &namespace,
+            &programs::own("starlingd"),
+            &["redis.backends", "postgres.backends"],
+        )
+        .await;
         let world = Self { operator: None, node, backends: None, client, namespace, _plane: plane };
         let (certificate, key) = certificate("example.com");
         world.secret("tls", &[("tls.crt", &certificate), ("tls.key", &key)]).await;
@@ -305,12 +310,4 @@ fn serving(pod: &Pod) -> Serving {
 fn certificate(domain: &str) -> (String, String) {
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([domain.to_owned()]).unwrap();
     (cert.pem(), signing_key.serialize_pem())
-}
-
-/// `STARLINGD`, else what Cargo has built beside the tests.
-fn starlingd() -> PathBuf {
-    let named = env::var_os("STARLINGD").map(PathBuf::from);
-    let found = named.unwrap_or_else(|| env::current_exe().unwrap().ancestors().nth(2).unwrap().join("starlingd"));
-    assert!(found.exists(), "no {}: run `cargo build --package starling-daemon` first", found.display());
-    found
 }
