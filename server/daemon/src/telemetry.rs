@@ -50,6 +50,10 @@ pub(crate) fn start(format: LogFormat, filter: &str) -> Result<Logs> {
     Ok(logs)
 }
 
+/// Whenever a ConfigMap or a Secret changes, the folder that it was in is gone before it can be watched no more. The watcher of
+/// files says so, as if that were news.
+const OF_NO_USE: &str = "notify::inotify=warn";
+
 /// Reads a filter such as `info,starling_c2s=debug`.
 ///
 /// # Errors
@@ -57,6 +61,7 @@ pub(crate) fn start(format: LogFormat, filter: &str) -> Result<Logs> {
 pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter> {
     EnvFilter::builder()
         .parse(filter)
+        .and_then(|parsed| Ok(parsed.add_directive(OF_NO_USE.parse()?)))
         .map_err(|source| Error::LogFilter { filter: filter.to_owned(), source: source.into() })
 }
 
