@@ -54,3 +54,47 @@ pub(crate) fn run(script: &str) {
     let output = Command::new("sh").args(["-euc", script]).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        io::{BufRead as _, BufReader, Read as _},
+        path::Path,
+    };
+
+    use super::*;
+
+    /// The named pipe by which a test that is killed shows that it was at work.
+    const FIFO: &str = "STARLING_TEST_KUBE_FIFO";
+
+    #[test]
+    fn a_test_that_is_killed_leaves_nothing() {
+        let name = "isolated::tests::a_test_that_is_killed_leaves_nothing";
+        if let Some(fifo) = env::var_os(FIFO) {
+            isolated(name, async || {
+                let fifo = File::options().write(true).open(fifo).unwrap();
+                Command::new("sh").args(["-c", "echo $TMPDIR; exec sleep 1000"]).stdout(fifo).status().unwrap();
+            });
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture"]).env(FIFO, &fifo);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(File::open(&fifo).unwrap());
+        let mut temporary = String::new();
+        said.read_line(&mut temporary).unwrap();
+        let temporary = Path::new(temporary.trim_end());
+        assert!(temporary.exists());
+        child.kill().unwrap();
+        // The pipe's last writer was what the test had started.
+        assert_eq!(said.read_to_end(&mut Vec::new()).unwrap(), 0);
+        // The folder's caretaker has this one last.
+        child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+        assert!(!temporary.exists());
+        child.wait().unwrap();
+    }
+}

@@ -176,6 +176,11 @@ async fn the_server_goes_whole_and_in_order(world: &World) {
     for end in &ended {
         assert!(end.status.success() && !end.is_killed, "{end:?}\n{}", world.node.log(&end.pod));
     }
+    let logs = world.node.logs();
+    let wrong: Vec<_> = logs.lines().filter(|line| line.contains(r#""level":"ERROR""#)).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Folders that are swapped away are nothing to tell of.
+    assert!(!logs.contains("watch descriptor"));
     let count = |component: &str| ended.iter().filter(|end| end.component == component).count();
     // Two at first; and those that came in the place of others.
     assert_eq!(["router", "session", "c2s", "migrate", "first-admin"].map(count), [4, 2, 5, 1, 1]);
