@@ -110,11 +110,17 @@ fn ready(server: &XmppServer, finding: &Finding<'_>) -> Said {
         return said("False", "ScaledToZero", "c2s.replicas is 0: nobody takes connections");
     }
     let routers = of(Component::Router);
+    let none = |reason: &str, message: &str| match &finding.outcome {
+        Outcome::Applied { progress: Progress::Stuck { message: why, .. }, .. } => {
+            said("False", reason, format!("{message}; {why}"))
+        }
+        _ => said("False", reason, message),
+    };
     if clients.available == 0 {
-        return said("False", "NoPodAvailable", "no pod for clients is available");
+        return none("NoPodAvailable", "no pod for clients is available");
     }
     if server.spec.profile == Profile::Distributed && routers.is_none_or(|routers| routers.available == 0) {
-        return said("False", "NoRouterAvailable", "no router is available: clients are let in when there is one");
+        return none("NoRouterAvailable", "no router is available: clients are let in when there is one");
     }
     let is_whole = |workload: Option<&Workload>| workload.is_none_or(|workload| workload.available >= workload.wanted);
     if is_whole(Some(clients)) && is_whole(routers) {

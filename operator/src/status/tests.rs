@@ -256,6 +256,15 @@ fn each_finding_is_told_by_conditions() {
 }
 
 #[test]
+fn who_asks_why_nobody_is_served_is_told_what_does_not_get_on() {
+    let server = server(json!({}));
+    let (plain, stuck, none) = (validated(&server, Vec::new()), stuck(), all(0));
+    let outcome = Outcome::Applied { server: &plain, progress: &stuck, migration: None, notes: &[] };
+    let (status, _) = status(&server, &Finding { now: now(), there: &none, read: None, outcome });
+    assert_eq!(status.conditions[0].message, "no pod for clients is available; no image");
+}
+
+#[test]
 fn while_it_is_paused_what_was_said_of_the_schema_stays() {
     let mut server = server(json!({ "paused": true }));
     let there = all(2);

@@ -148,6 +148,22 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
     cluster.helm(&["install", "other", &chart, "--set", "crds.install=false"]).await;
 }
 
+/// Upgrades as soon as the API server says that it has the kind: one that was just defined, it offers a moment later.
+async fn upgraded(cluster: &Cluster, arguments: &[&str]) -> String {
+    let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
+    loop {
+        let output = cluster.helm.run(arguments).await;
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap();
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_early = said.contains("the cluster does not have the kind XmppServer yet");
+        assert!(is_early && tokio::time::Instant::now() < patience, "{said}");
+        // It does not say when it has.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 /// Applies the server as soon as the API server takes its fields: a definition that has changed is served a moment later.
 async fn serving(cluster: &Cluster, field: &str) -> DynamicObject {
     let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
@@ -174,7 +190,8 @@ async fn a_server_comes_with_an_upgrade_and_outlives_the_release() {
 
     cluster.helm(&install[..3]).await;
     let upgrade = ["upgrade", "demo", &chart];
-    let said = cluster.helm(&[upgrade.as_slice(), &with_server].concat()).await;
+    let all = [upgrade.as_slice(), &with_server, &["--namespace", &cluster.namespace]].concat();
+    let said = upgraded(&cluster, &all).await;
     assert!(said.contains("get xmpp xmpp"), "{said}");
     let made = cluster.servers().await.get("xmpp").await.unwrap();
     assert_eq!(made.data["spec"]["profile"], "Standalone");

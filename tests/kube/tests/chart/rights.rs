@@ -83,19 +83,22 @@ impl World {
         Self { plane, client, namespace, kubelet, user }
     }
 
-    async fn install(&self, more: &[&str]) -> Operator {
+    async fn install(&self, more: &[&str]) {
         let helm = Helm::of(self.plane.admin()).await;
         let chart = chart();
         let install = ["install", "demo", &chart, "--namespace", &self.namespace, "--set", "crds.install=false"];
         helm.succeed(&[&install, ["--set", "leaderElection.leaseSeconds=3"].as_slice(), more].concat()).await;
-        // By the arguments that the chart gives it, but for the port.
+    }
+
+    /// One of its pods: by the arguments that the chart gives it, but for the port.
+    async fn operator(&self, name: &str) -> Operator {
         let deployment = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace).get("demo-starling").await;
         let arguments = deployment.unwrap().spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
         let (listen, others): (Vec<_>, Vec<_>) =
             arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--listen="));
         assert_eq!(listen.len(), 1);
         let access = self.plane.service_account(&self.namespace, "demo-starling").await;
-        Operator::start(&access, &self.namespace, "demo-starling-0", &others)
+        Operator::start(&access, &self.namespace, name, &others)
     }
 
     async fn make(&self, object: Value) -> kube::api::DynamicObject {
@@ -283,7 +286,12 @@ async fn of_the_chart_s_roles_nothing_is_missing_and_nothing_is_there_for_nothin
         eprintln!("SKIPPED: the given cluster's audit log cannot be read");
         return;
     }
-    let operator = world.install(&[]).await;
+    world.install(&[]).await;
+    let operator = world.operator("demo-starling-0").await;
+    operator.said("This operator leads").await;
+    // Who leads at once may have had no need to watch the Lease.
+    let second = world.operator("demo-starling-1").await;
+    second.said("Another operator leads; this one waits").await;
     world.servers().await;
     world.leave_over().await;
     world.touch_lease().await;
@@ -299,14 +307,15 @@ async fn of_the_chart_s_roles_nothing_is_missing_and_nothing_is_there_for_nothin
     assert!(rights.remove(&(finalizers.0.to_owned(), finalizers.1.to_owned(), finalizers.2.to_owned())));
     world.all_used(&rights).await;
     world.assert_nothing_was_refused();
-    drop(operator);
+    drop((operator, second));
 }
 
 #[tokio::test]
 async fn a_namespace_s_own_role_is_enough_for_it() {
     let world = World::start().await;
     let watched = format!("watchNamespace={}", world.namespace);
-    let operator = world.install(&["--set", &watched]).await;
+    world.install(&["--set", &watched]).await;
+    let operator = world.operator("demo-starling-0").await;
     world.servers().await;
     if world.plane.is_own() {
         world.assert_nothing_was_refused();

@@ -18,7 +18,7 @@ use kube::{
     Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use starling_kube_tests::until;
 use starling_operator::crd::XmppServer;
 
@@ -37,6 +37,19 @@ where
         world.api::<K>().list(&ours).await.unwrap().items.iter().map(|object| object.name_any()).collect();
     names.sort();
     names
+}
+
+/// What `kubectl get xmpp` shows: names of columns and what stands in them, without the age.
+async fn table(world: &World) -> (Vec<String>, Vec<Value>) {
+    let path = world.api::<XmppServer>().resource_url().to_owned();
+    let request = hyper::Request::get(path).header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let table: Value = world.client.request(request.body(Vec::new()).unwrap()).await.unwrap();
+    let columns = table["columnDefinitions"].as_array().unwrap().iter();
+    // Others are for `-o wide`.
+    let shown: Vec<_> =
+        columns.enumerate().filter(|(_, column)| column["priority"] == 0 && column["name"] != "Age").collect();
+    let cells = &table["rows"][0]["cells"];
+    shown.into_iter().map(|(at, column)| (column["name"].as_str().unwrap().to_owned(), cells[at].clone())).unzip()
 }
 
 #[tokio::test]
@@ -63,6 +76,10 @@ async fn a_server_is_made_in_order_says_so_and_goes_whole() {
         assert_eq!(role.as_ref().unwrap().summary, "2/2");
     }
     assert!(status.certificates[0].not_after.is_some());
+
+    let (columns, cells) = table(&world).await;
+    assert_eq!(columns, ["Name", "Domains", "C2S", "Version", "Ready", "Reason"]);
+    assert_eq!(cells, ["chat", "example.com", "2/2", "1.0.0", "True", "AllAvailable"]);
 
     let deployments = ["chat-c2s", "chat-router", "chat-session"];
     assert_eq!(made::<Deployment>(&world).await, deployments);
@@ -107,12 +124,7 @@ async fn a_server_is_made_in_order_says_so_and_goes_whole() {
 #[tokio::test]
 async fn a_standalone_server_needs_two_lines() {
     let world = World::new(plane().await).await;
-    world
-        .create::<XmppServer>(json!({
-            "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": { "name": "trial" },
-            "spec": { "profile": "Standalone", "domains": [{ "name": "localhost" }] },
-        }))
-        .await;
+    world.standalone("trial").await;
     let server = world.settled("trial").await;
     assert_eq!(server.status.as_ref().unwrap().c2s.as_ref().unwrap().summary, "1/1");
     assert!(conditions(&server).contains(&"TLSReady True SelfSigned".to_owned()));

@@ -134,12 +134,7 @@ async fn a_release_that_does_not_start_goes_no_further_and_the_way_back_is_open(
 #[tokio::test]
 async fn a_standalone_server_comes_back_from_a_release_that_does_not_start() {
     let world = World::new(plane().await).await;
-    world
-        .create::<XmppServer>(json!({
-            "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": { "name": "chat" },
-            "spec": { "profile": "Standalone", "domains": [{ "name": "localhost" }] },
-        }))
-        .await;
+    world.standalone("chat").await;
     world.settled("chat").await;
     world.kubelet.obey(bad(&["standalone"]));
     upgrade(&world, NEW).await;

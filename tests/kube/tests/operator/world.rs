@@ -161,6 +161,15 @@ impl World {
         .await
     }
 
+    /// A Standalone server of two lines.
+    pub(crate) async fn standalone(&self, name: &str) -> XmppServer {
+        self.create(json!({
+            "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": { "name": name },
+            "spec": { "profile": "Standalone", "domains": [{ "name": "localhost" }] },
+        }))
+        .await
+    }
+
     /// Waits until a server's status is about its newest spec, and a condition says this.
     pub(crate) async fn told(&self, name: &str, type_: &str, status: &str, reason: &str) -> XmppServer {
         let is_told = |server: Option<&XmppServer>| {
