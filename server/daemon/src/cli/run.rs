@@ -20,8 +20,12 @@ pub(super) fn run(settings: &Settings) -> Result<ExitCode> {
     // One provider for everything that asks for the process's default; an earlier one is the same.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     loop {
-        let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("starling").build();
-        let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
+        let mut runtime = runtime::Builder::new_multi_thread();
+        runtime.enable_all().thread_name("starling");
+        if settings.threads > 0 {
+            runtime.worker_threads(settings.threads as usize);
+        }
+        let runtime = runtime.build().map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
         let ended = runtime.block_on(serve(settings)).unwrap_or_else(|error| {
             // Where logs are collected, in their format.
             error!(%error, "Failed");
