@@ -209,7 +209,7 @@ impl Keeper {
         accounts.dedup();
         let (registry, link, untold) = (Arc::clone(&self.registry), Arc::clone(&self.link), Arc::clone(&self.untold));
         self.tasks.spawn(async move {
-            match registry.with_presence(&accounts).await {
+            match registry.sessions_for_certain(&accounts).await {
                 Ok(all) => {
                     all.iter().for_each(|sessions| poke(&*link, sessions));
                     heard(&*link, &all).await;

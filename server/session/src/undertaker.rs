@@ -78,9 +78,9 @@ impl Service {
                 return Ok(());
             }
             let accounts: Vec<_> = accounts.iter().filter_map(|account| BareJid::new(account).ok()).collect();
-            for sessions in self.registry().with_presence(&accounts).await? {
-                poke(self.link(), &sessions);
-            }
+            // No later call finds these again.
+            self.untold().add(accounts);
+            self.tell_untold().await;
         }
     }
 
@@ -108,7 +108,7 @@ impl Service {
     async fn tell_untold(&self) {
         for untold in self.untold().accounts().chunks(ACCOUNTS) {
             let accounts: Vec<_> = untold.iter().map(|(account, _)| account.clone()).collect();
-            match self.registry().with_presence(&accounts).await {
+            match self.registry().sessions_for_certain(&accounts).await {
                 Ok(all) => {
                     all.iter().for_each(|sessions| poke(self.link(), sessions));
                     self.untold().told(untold);
