@@ -94,6 +94,11 @@ impl Reload {
         Self { source, logs, settings, fault: None, watch: None }
     }
 
+    /// The newest settings that were good.
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The newest settings that were good: a run begins with them. What is wrong with newer ones is told in each run.
     pub(crate) fn begin(&mut self) -> &Settings {
         self.fault = None;

@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use crate::{
     Arrival, Envelope, Handler, Link as _, Outcome, Settled, Tracking,
     attach::Attached,
+    gathering::Gathering,
     item::{Item, Report},
     mesh::Mesh,
     paths::Path,
@@ -58,8 +59,7 @@ pub(crate) struct Driver {
     routers: BTreeMap<Path, Attached>,
     next_path: u64,
     timer: Pin<Box<Sleep>>,
-    /// What sessions are saying just now is let come before anything is written.
-    yielded: bool,
+    gathering: Gathering,
     revoked: Vec<u64>,
     draining: bool,
     leaving: bool,
@@ -93,7 +93,7 @@ impl Driver {
             routers: BTreeMap::new(),
             next_path: 0,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
-            yielded: false,
+            gathering: Gathering::default(),
             revoked: Vec::new(),
             draining: false,
             leaving: false,
@@ -131,12 +131,11 @@ impl Driver {
         if budget == 0 {
             // There may be more, but not before others had their turn.
             cx.waker().wake_by_ref();
-        } else if commanded && !came && !self.yielded {
-            self.yielded = true;
+        } else if commanded > 0 && !came && self.gathering.begins() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.yielded = false;
+        self.gathering.ends(commanded);
         self.transmit(now, cx);
         if self.leaving && (self.mesh.is_settled() || !self.left_routers.is_empty()) && self.say_bye(cx) {
             return Poll::Ready(());
@@ -176,27 +175,29 @@ impl Driver {
         }
     }
 
-    fn poll_commands(&mut self, now: Instant, budget: &mut usize, cx: &mut Context<'_>) -> bool {
-        let mut taken = std::mem::take(&mut self.taken);
-        let count = match self.commands.poll_recv_many(cx, &mut taken, *budget) {
-            Poll::Ready(count) => count,
-            Poll::Pending => 0,
-        };
-        *budget -= count;
-        for command in taken.drain(..) {
-            match command {
-                Command::Send(to, item) => self.mesh.send(to, item, now, &mut self.outside),
-                Command::Report(to, report) => self.mesh.report(to, report, now, &mut self.outside),
-                Command::End(instance) => self.end(instance),
-                Command::Drain => {
-                    self.draining = true;
-                    self.say_to_all(&up::What::Draining(Draining {}));
+    /// Takes what sessions want sent. How much it was.
+    fn poll_commands(&mut self, now: Instant, budget: &mut usize, cx: &mut Context<'_>) -> usize {
+        let (mut taken, before) = (std::mem::take(&mut self.taken), *budget);
+        // Until nothing is there: only then does the next one wake this task.
+        while *budget > 0
+            && let Poll::Ready(count @ 1..) = self.commands.poll_recv_many(cx, &mut taken, *budget)
+        {
+            *budget -= count;
+            for command in taken.drain(..) {
+                match command {
+                    Command::Send(to, item) => self.mesh.send(to, item, now, &mut self.outside),
+                    Command::Report(to, report) => self.mesh.report(to, report, now, &mut self.outside),
+                    Command::End(instance) => self.end(instance),
+                    Command::Drain => {
+                        self.draining = true;
+                        self.say_to_all(&up::What::Draining(Draining {}));
+                    }
+                    Command::Leave => self.leaving = true,
                 }
-                Command::Leave => self.leaving = true,
             }
         }
         self.taken = taken;
-        count > 0
+        before - *budget
     }
 
     fn end(&mut self, instance: InstanceId) {
@@ -490,3 +491,6 @@ impl Sink for Outside {
         self.shared.metrics.queued.sub(items as i64);
     }
 }
+
+#[cfg(test)]
+mod tests;

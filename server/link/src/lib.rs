@@ -25,6 +25,7 @@ mod envelope;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathering;
 mod item;
 mod local;
 mod mailbox;

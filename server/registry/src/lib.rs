@@ -98,10 +98,16 @@ pub trait Registry: Streams + Members {
     async fn sessions(&self, account: &BareJid) -> Result<Sessions, Error>;
 
     /// The sessions of many accounts, in their order, without their presence: what is not known here, by one read of the
-    /// backend.
+    /// backend. Where it is away: what is known here.
     async fn sessions_of(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
 
-    /// The same with their presence, by one read of the backend.
+    /// The sessions of many accounts, in their order, without their presence, as the backend itself says now.
+    ///
+    /// # Errors
+    /// If it does not answer for one of them: what is known here is not enough.
+    async fn sessions_for_certain(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
+
+    /// The same with their presence, by one read of the backend. Where it is away: what is known here.
     async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error>;
 
     /// The sessions of an account if they are known without asking anyone: the form for the path of a message.

@@ -94,6 +94,10 @@ impl Registry for MemoryRegistry {
         Ok(accounts.iter().map(|account| self.accounts.get(account.as_str())).collect())
     }
 
+    async fn sessions_for_certain(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
+        self.sessions_of(accounts).await
+    }
+
     async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
         self.sessions_of(accounts).await
     }

@@ -9,9 +9,8 @@
 //! All of it is the entry's: other instances that hold the message tell it what became of it. Where the entry is no more,
 //! they write themselves.
 
-use std::collections::BTreeSet;
 use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,7 +30,7 @@ use starling_xmpp::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::between::confirm;
+use crate::{between::confirm, untold::Untold};
 
 /// Gives ids to messages: rising, and never the same as another instance's.
 #[derive(Debug)]
@@ -192,27 +191,6 @@ impl Record for Kept {
     }
 }
 
-/// Accounts whose sessions could not be told of pending messages, because the registry was away. Of more, the sessions look by
-/// themselves when the registry is back at their instance.
-#[derive(Debug, Default)]
-pub(crate) struct Untold(Mutex<BTreeSet<BareJid>>);
-
-impl Untold {
-    /// At most so many.
-    const ACCOUNTS: usize = 65_536;
-
-    fn add(&self, accounts: Vec<BareJid>) {
-        let mut untold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = Self::ACCOUNTS.saturating_sub(untold.len());
-        untold.extend(accounts.into_iter().take(room));
-    }
-
-    /// All of them: whoever takes them tells them.
-    pub(crate) fn take(&self) -> Vec<BareJid> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().collect()
-    }
-}
-
 /// Hears from the journal.
 pub(crate) struct Keeper {
     pub(crate) untold: Arc<Untold>,
@@ -231,7 +209,7 @@ impl Keeper {
         accounts.dedup();
         let (registry, link, untold) = (Arc::clone(&self.registry), Arc::clone(&self.link), Arc::clone(&self.untold));
         self.tasks.spawn(async move {
-            match registry.with_presence(&accounts).await {
+            match registry.sessions_for_certain(&accounts).await {
                 Ok(all) => {
                     all.iter().for_each(|sessions| poke(&*link, sessions));
                     heard(&*link, &all).await;

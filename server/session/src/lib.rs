@@ -32,6 +32,7 @@ mod session;
 mod stamp;
 pub mod subscription;
 mod undertaker;
+mod untold;
 
 pub use crate::{
     backend::BackendAway,

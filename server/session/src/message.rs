@@ -307,7 +307,7 @@ impl Session {
         let Some(tracking) = &envelope.tracking else { return (None, Fate::DroppedNobodyWaits) };
         let mut targets = targets.peekable();
         let meant_for_sessions = targets.peek().is_some();
-        let delivery = if self.ledger.has_diverted(account) {
+        let delivery = if self.ledger.has_diverted(account) || service.untold().has(account) {
             Delivery { queued: 0, full: true }
         } else {
             service.link().deliver(&mut targets, &envelope)

@@ -26,10 +26,11 @@ use crate::{
     between::Streams,
     copies::Recent,
     extension::Extensions,
-    keeping::{Ids, Keeper, Kept, Untold},
+    keeping::{Ids, Keeper, Kept},
     offline::Waiting,
     privacy,
     roster::Rosters,
+    untold::Untold,
 };
 
 /// What stanzas began and do not wait for; one more is not done.
@@ -292,8 +293,8 @@ impl Service {
     }
 
     /// Accounts whose sessions are to be told of pending messages.
-    pub(crate) fn untold(&self) -> Vec<BareJid> {
-        self.untold.take()
+    pub(crate) fn untold(&self) -> &Untold {
+        &self.untold
     }
 
     /// Waits until all that was handed to the journal before is written. A database that does not answer is not waited for

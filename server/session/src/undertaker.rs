@@ -22,7 +22,10 @@ use prost::Message as _;
 use starling_proto::instance::Details;
 use starling_registry::{InstanceId, SessionRecord, StreamRecord, StreamState};
 use starling_xmpp::jid::BareJid;
-use tokio::{select, time::interval};
+use tokio::{
+    select,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -38,6 +41,8 @@ const ASK: Duration = Duration::from_secs(5);
 const GO_ON: Duration = Duration::from_secs(5);
 /// A tick that comes so late says that this process did not run.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How often it is tried to tell sessions of messages that wait for them, after it has failed.
+const TELL: Duration = Duration::from_secs(1);
 /// Messages in flight that one transaction makes pending.
 const RELEASED: u32 = 1000;
 /// Accounts that are asked for at once.
@@ -51,8 +56,8 @@ impl Service {
             return;
         }
         let watch = async {
-            let renewals = Arc::clone(&self);
-            tokio::join!(Undertaker::new(self, buries).run(), renewals.catch_up_after_renewals());
+            let service = Arc::clone(&self);
+            tokio::join!(Undertaker::new(self, buries).run(), service.catch_up());
         };
         select! {
             biased;
@@ -73,33 +78,61 @@ impl Service {
                 return Ok(());
             }
             let accounts: Vec<_> = accounts.iter().filter_map(|account| BareJid::new(account).ok()).collect();
-            for sessions in self.registry().with_presence(&accounts).await? {
-                poke(self.link(), &sessions);
+            // No later call finds these again.
+            self.untold().add(accounts);
+            self.tell_untold().await;
+        }
+    }
+
+    /// While the registry was away, messages may have gone to the store without a word to the sessions that they are for.
+    async fn catch_up(self: Arc<Self>) {
+        let (mut renewals, mut again) = (self.registry().renewals(), interval(TELL));
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_renewed = select! {
+                biased;
+                changed = renewals.changed() => match changed {
+                    Ok(()) => true,
+                    Err(_closed) => return,
+                },
+                _ = again.tick() => false,
+            };
+            self.tell_untold().await;
+            if is_renewed {
+                self.look_for_all().await;
             }
         }
     }
 
-    /// While the registry was away, messages may have gone to the store without a word to the sessions here.
-    async fn catch_up_after_renewals(self: Arc<Self>) {
-        let mut renewals = self.registry().renewals();
-        while renewals.changed().await.is_ok() {
-            for accounts in self.untold().chunks(ACCOUNTS) {
-                match self.registry().with_presence(accounts).await {
-                    Ok(all) => all.iter().for_each(|sessions| poke(self.link(), sessions)),
-                    Err(error) => warn!(%error, "Sessions not told of pending messages"),
+    /// Pokes sessions anywhere, whatever this instance has stored for them.
+    async fn tell_untold(&self) {
+        for untold in self.untold().accounts().chunks(ACCOUNTS) {
+            let accounts: Vec<_> = untold.iter().map(|(account, _)| account.clone()).collect();
+            match self.registry().sessions_for_certain(&accounts).await {
+                Ok(all) => {
+                    all.iter().for_each(|sessions| poke(self.link(), sessions));
+                    self.untold().told(untold);
+                }
+                Err(error) => {
+                    warn!(%error, accounts = accounts.len(), "Sessions not told of pending messages");
+                    return;
                 }
             }
-            let sessions = self.link().here();
-            for some in sessions.chunks(ACCOUNTS) {
-                let accounts: Vec<_> = some.iter().map(|record| starling_xmpp::jid::bare_str(&record.full)).collect();
-                match self.store().waiting(&accounts).await {
-                    Ok(waiting) => {
-                        for (record, _) in some.iter().zip(waiting).filter(|(_, waits)| *waits) {
-                            self.link().poke(record);
-                        }
+        }
+    }
+
+    /// Pokes the sessions here for which something waits, whoever stored it.
+    async fn look_for_all(&self) {
+        let sessions = self.link().here();
+        for some in sessions.chunks(ACCOUNTS) {
+            let accounts: Vec<_> = some.iter().map(|record| starling_xmpp::jid::bare_str(&record.full)).collect();
+            match self.store().waiting(&accounts).await {
+                Ok(waiting) => {
+                    for (record, _) in some.iter().zip(waiting).filter(|(_, waits)| *waits) {
+                        self.link().poke(record);
                     }
-                    Err(error) => warn!(%error, "Sessions not told of pending messages"),
                 }
+                Err(error) => warn!(%error, "Sessions not told of pending messages"),
             }
         }
     }
@@ -147,7 +180,7 @@ impl Undertaker {
 
     async fn run(mut self) {
         let mut ticks = interval(LOOK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Err(error) = self.tick().await {

@@ -84,6 +84,7 @@ impl Settings {
     }
 
     fn check_limits(&self, problems: &mut Problems) {
+        problems.demand(self.threads <= 1024, "threads", "more than 1024");
         let rounds = 4_096..=10_000_000;
         problems.demand(rounds.contains(&self.auth.iterations), "auth.iterations", "not from 4096 to 10000000");
         let limits = &self.c2s.limits;

@@ -25,6 +25,9 @@ pub struct Settings {
     /// without a connection: cleaning up behind processes that died), `router` (forwards between the processes of a
     /// cluster).
     pub roles: Vec<Role>,
+    /// Threads that do the work; 0: as many as the process may use processors. One is the cheapest for a process that seldom
+    /// has more to do than one processor can: nothing is handed from one to another.
+    pub threads: u32,
     /// Logs, on standard error.
     pub log: Log,
     /// The HTTP port: `/metrics`, `/healthz`, `/readyz`.
@@ -60,6 +63,7 @@ impl Default for Settings {
             domains: vec!["localhost".to_owned()],
             admins: Vec::new(),
             roles: vec![Role::C2s, Role::Session],
+            threads: 0,
             log: Log::default(),
             http: Http::default(),
             tls: Tls::default(),

@@ -131,6 +131,11 @@ impl RawClient {
         }
     }
 
+    /// Whether its servers are many processes.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.server.is_some_and(crate::server::is_clustered)
+    }
+
     /// Asks for TLS on an open stream, and does it.
     pub async fn start_tls(&mut self, versions: Versions) {
         self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::{task::yield_now, time::timeout};
 
 pub use self::quiet::clustered;
-pub(crate) use self::quiet::quiet;
+pub(crate) use self::quiet::{is_clustered, quiet};
 use self::{
     layout::{Cluster, INSTANCES, Layout},
     process::{Place, Process, set, value},

@@ -21,8 +21,12 @@ pub(super) fn run(source: Source) -> Result<ExitCode> {
     // One provider for everything that asks for the process's default; an earlier one is the same.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     loop {
-        let runtime = runtime::Builder::new_multi_thread().enable_all().thread_name("starling").build();
-        let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
+        let (mut runtime, threads) = (runtime::Builder::new_multi_thread(), reload.settings().threads);
+        runtime.enable_all().thread_name("starling");
+        if threads > 0 {
+            runtime.worker_threads(threads as usize);
+        }
+        let runtime = runtime.build().map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
         let ended = runtime.block_on(serve(&mut reload)).unwrap_or_else(|error| {
             // Where logs are collected, in their format.
             error!(%error, "Failed");

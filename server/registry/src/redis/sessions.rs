@@ -159,6 +159,26 @@ impl Registry for RedisRegistry {
         Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), Ask::Unknown).await)
     }
 
+    async fn sessions_for_certain(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
+        let core = &*self.core;
+        let requests = accounts.iter().map(|account| {
+            let key = core.ground.keys.sessions(account.as_str());
+            let mut read = cmd("HGETALL");
+            read.arg(&key);
+            Request::plain(&key, read)
+        });
+        let mut replies = core.run(requests.collect()).await.into_iter();
+        let sessions = |account: &BareJid| match replies.next().map_or_else(nothing, |reply| reply.result) {
+            Ok(value) => Ok(core.decode(account, &value)),
+            Err(Failure::Garbage(what)) => {
+                core.found_garbage(&what);
+                Ok(Sessions::default())
+            }
+            Err(away) => Err(away.into()),
+        };
+        accounts.iter().map(sessions).collect()
+    }
+
     async fn with_presence(&self, accounts: &[BareJid]) -> Result<Vec<Sessions>, Error> {
         Ok(self.core.read(&accounts.iter().collect::<Vec<_>>(), Ask::WithPresence).await)
     }

@@ -60,6 +60,7 @@ async fn killed_and_started_again_empty_it_is_told_everything_again() {
     let with_presence = one.registry.with_presence(&[bare("juliet@b")]).await.unwrap();
     let own = with_presence[0].iter().find(|record| record.id == here.id).unwrap();
     assert_eq!(own.presence.as_deref(), Some(&b"meanwhile"[..]));
+    assert!(matches!(one.registry.sessions_for_certain(&[bare("juliet@b")]).await, Err(Error::Away(_))));
 
     let (renewals, other_renewals) = (one.renewals(), other.renewals());
     server.start_again().await;
@@ -69,6 +70,8 @@ async fn killed_and_started_again_empty_it_is_told_everything_again() {
     let mut ids: Vec<_> = with_presence[0].iter().map(|record| record.id.0).collect();
     ids.sort_unstable();
     assert_eq!(ids, [1, 3]);
+    let for_certain = other.registry.sessions_for_certain(&[bare("juliet@b"), bare("stranger@b")]).await.unwrap();
+    assert_eq!(for_certain.iter().map(|sessions| sessions.len()).collect::<Vec<_>>(), [2, 0]);
     let read = with_presence[0].iter().find(|record| record.id == here.id).unwrap();
     assert_eq!((read.presence.as_deref(), read.carbons), (Some(&b"meanwhile"[..]), true));
     let new = one.subject().record("juliet@b/new", 9);

@@ -63,14 +63,24 @@ impl RawClient {
 
     /// Everything that comes until a ping of the server is answered.
     pub async fn until_quiet(&mut self) -> Vec<OwnedElement> {
-        self.settled().await;
-        self.send("<iq type='get' id='quiet' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         let mut came = Vec::new();
+        self.until_answered(&mut came).await;
+        if self.is_clustered() {
+            // The server has read what was sent before, and now it is done with, also elsewhere: what came of it is before
+            // the next answer.
+            self.settled().await;
+            self.until_answered(&mut came).await;
+            self.settled().await;
+        }
+        came
+    }
+
+    async fn until_answered(&mut self, came: &mut Vec<OwnedElement>) {
+        self.send("<iq type='get' id='quiet' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>").await;
         loop {
             let element = self.element().await;
             if element.as_raw().attribute("id").as_deref() == Some("quiet") {
-                self.settled().await;
-                return came;
+                return;
             }
             came.push(element);
         }

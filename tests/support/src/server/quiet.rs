@@ -29,6 +29,11 @@ pub fn clustered(clients: impl Iterator<Item = SocketAddr>, http: &Arc<[SocketAd
     CLUSTERS.lock().unwrap().extend(clients.map(|address| (address, Arc::clone(http))));
 }
 
+/// Whether it is one of a cluster.
+pub(crate) fn is_clustered(address: SocketAddr) -> bool {
+    CLUSTERS.lock().unwrap().contains_key(&address)
+}
+
 /// Waits until the cluster that has this address is quiet. One process always is.
 pub(crate) async fn quiet(address: SocketAddr) {
     let Some(http) = CLUSTERS.lock().unwrap().get(&address).cloned() else { return };
