@@ -74,8 +74,9 @@ const DEBOUNCE: Duration = Duration::from_millis(250);
 const AT_ONCE: u16 = 8;
 /// For one look.
 const LOOK: Duration = Duration::from_secs(120);
-/// Objects of one page of a list.
-const PAGE: u32 = 200;
+/// Objects of one page of a list. At the start, all kinds are listed at once: what the pages hold, with the API server's books
+/// of their fields, is most of the memory that is ever needed.
+const PAGE: u32 = 50;
 /// Kinds that are made for every server, and have no state that matters.
 const PLAIN: [&str; 6] =
     ["ConfigMap", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Secret", "ServiceAccount"];

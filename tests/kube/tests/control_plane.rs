@@ -22,7 +22,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{Access, ControlPlane, End, Kubelet, Life, Options, State, until};
+use starling_kube_tests::{Access, ControlPlane, End, Kubelet, Life, Options, PATIENCE, State, until};
 
 async fn create<K>(api: &Api<K>, object: Value) -> K
 where
@@ -252,6 +252,16 @@ async fn what_is_owned_goes_with_its_owner() {
     }
 }
 
+/// Waits until its user may list them: the API server hears of its own roles a moment later, and does not say when it has.
+async fn allowed(secrets: &Api<Secret>) {
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = secrets.list(&ListParams::default()).await {
+        let is_refused = matches!(&error, Error::Api(status) if status.code == 403);
+        assert!(is_refused && tokio::time::Instant::now() < patience, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn who_has_no_right_is_refused_and_the_audit_log_says_so() {
     let plane = ControlPlane::shared().await;
@@ -270,7 +280,7 @@ async fn who_has_no_right_is_refused_and_the_audit_log_says_so() {
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"});
     let binding = json!({"metadata": {"name": "readers"}, "roleRef": role, "subjects": [group, account]});
     create(&Api::<RoleBinding>::namespaced(client, &namespace), binding).await;
-    secrets.list(&ListParams::default()).await.unwrap();
+    allowed(&secrets).await;
 
     // By its token, not by somebody who speaks for it.
     let account = plane.service_account(&namespace, "default").await;
