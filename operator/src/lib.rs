@@ -12,8 +12,8 @@
 //! ```
 //!
 //! `validate` and `build` know no client, no clock and no chance: what they need comes in, and the same comes out of the same.
-//! Used by the binary `starling-operator`. Of the server it shares the settings alone, so that what it writes is what the
-//! server reads. It is never in the way of a stanza: away, it is missed by nobody, and what runs goes on.
+//! Used by the binary `starling-operator`. Of the server it shares the settings, so that what it writes is what the server
+//! reads, and how a process shows its metrics. It is never in the way of a stanza: away, it is missed by nobody, and what runs goes on.
 
 pub mod apply;
 pub mod build;

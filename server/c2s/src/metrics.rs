@@ -1,6 +1,7 @@
 //! What `c2s` counts.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use starling_metrics::Register as _;
 
 use crate::limits::Refusal;
 
@@ -51,74 +52,58 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let refused = registered(
-            registry,
-            IntCounterVec::new(
-                Opts::new("starling_c2s_refused_total", "Client connections turned away, by the limit that did it."),
-                &["limit"],
-            )?,
+        let refused = registry.counters(
+            "starling_c2s_refused_total",
+            "Client connections turned away, by the limit that did it.",
+            &["limit"],
         )?;
-        let ends = registered(
-            registry,
-            IntCounterVec::new(
-                Opts::new("starling_c2s_log_ins_failed_total", "Log-ins that ended without a session, by their end."),
-                &["end"],
-            )?,
+        let ends = registry.counters(
+            "starling_c2s_log_ins_failed_total",
+            "Log-ins that ended without a session, by their end.",
+            &["end"],
         )?;
-        let seconds = HistogramOpts::new(
-            "starling_c2s_log_in_seconds",
-            "Time from the accepted connection to the bound resource, in seconds.",
-        )
-        .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);
         Ok(Self {
-            connections: registered(registry, IntGauge::new("starling_c2s_connections", "Client connections now.")?)?,
-            accepted: counter(registry, "starling_c2s_accepted_total", "Client connections accepted.")?,
-            accept_errors: counter(
-                registry,
+            connections: registry.gauge("starling_c2s_connections", "Client connections now.")?,
+            accepted: registry.counter("starling_c2s_accepted_total", "Client connections accepted.")?,
+            accept_errors: registry.counter(
                 "starling_c2s_accept_errors_total",
                 "Connections that the system could not hand over, as when files run out.",
             )?,
             refused: Refusal::ALL.map(|refusal| refused.with_label_values(&[refusal.as_str()])),
-            proxy_errors: counter(
-                registry,
+            proxy_errors: registry.counter(
                 "starling_c2s_proxy_errors_total",
                 "Connections from trusted networks without a usable PROXY header.",
             )?,
-            log_ins: counter(registry, "starling_c2s_log_ins_total", "Log-ins that ended in a bound resource.")?,
+            log_ins: registry.counter("starling_c2s_log_ins_total", "Log-ins that ended in a bound resource.")?,
             ends: LogInEnd::ALL.map(|(_, name)| ends.with_label_values(&[name])),
-            log_in_seconds: registered(registry, Histogram::with_opts(seconds)?)?,
-            received_bytes: counter(
-                registry,
+            log_in_seconds: registry.histogram(
+                "starling_c2s_log_in_seconds",
+                "Time from the accepted connection to the bound resource, in seconds.",
+                &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0],
+            )?,
+            received_bytes: registry.counter(
                 "starling_c2s_received_bytes_total",
                 "Bytes of XML read from clients with a bound resource.",
             )?,
-            slowed: counter(
-                registry,
+            slowed: registry.counter(
                 "starling_c2s_slowed_total",
                 "Pauses in reading from a client that sends faster than its limit.",
             )?,
-            write_timeouts: counter(
-                registry,
+            write_timeouts: registry.counter(
                 "starling_c2s_write_timeouts_total",
                 "Connections cut because their client took nothing for too long.",
             )?,
-            resumed: counter(
-                registry,
-                "starling_c2s_resumed_total",
-                "Sessions resumed on a new connection (XEP-0198).",
-            )?,
-            handed_over: counter(
-                registry,
+            resumed: registry
+                .counter("starling_c2s_resumed_total", "Sessions resumed on a new connection (XEP-0198).")?,
+            handed_over: registry.counter(
                 "starling_c2s_handed_over_total",
                 "Sessions whose clients resumed them at another instance, which was given what was left here.",
             )?,
-            taken_over: counter(
-                registry,
+            taken_over: registry.counter(
                 "starling_c2s_taken_over_total",
                 "Sessions that clients resumed here, and that were at another instance before.",
             )?,
-            not_resumed: counter(
-                registry,
+            not_resumed: registry.counter(
                 "starling_c2s_not_resumed_total",
                 "Sessions whose connection was cut, and that ended without being resumed.",
             )?,
@@ -136,15 +121,6 @@ impl Metrics {
             counter.inc();
         }
     }
-}
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    registered(registry, IntCounter::new(name, help)?)
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@
 //!
 //! Started in that order; stopped in the reverse one (`server.rs`).
 
-mod accept;
 mod accounts;
 mod admin;
 mod backends;

@@ -31,14 +31,6 @@ pub(crate) fn registry() -> Result<Registry> {
     Ok(registry)
 }
 
-/// The text that Prometheus reads.
-///
-/// # Errors
-/// [`Error::Metrics`](crate::error::Error::Metrics) when the metrics contradict each other, which is a fault of the program.
-pub(crate) fn encode(registry: &Registry) -> Result<String> {
-    Ok(prometheus::TextEncoder::new().encode_to_string(&registry.gather())?)
-}
-
 /// Every metric of `registry` as a Markdown table: name, type, labels, help.
 #[must_use]
 pub(crate) fn reference(registry: &Registry) -> String {
@@ -79,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_text_format_has_help_and_type_lines() {
-        let text = encode(&registry().unwrap()).unwrap();
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry().unwrap().gather()).unwrap();
         assert!(text.contains("# TYPE process_open_fds gauge"), "{text}");
     }
 }

@@ -117,7 +117,9 @@ impl Server {
                 readiness: readiness.clone(),
                 service: sessions.as_ref().map(|sessions| sessions.service.clone()),
             };
-            tasks.spawn(http::serve(listener, http::router(context), tasks.clone(), stop.clone()));
+            let router = http::router(context);
+            let serve = starling_http::serve(listener, router, http::CONNECTIONS, tasks.clone(), stop.clone());
+            tasks.spawn(serve);
         }
         if let Some(sessions) = &sessions {
             let socket = DataFolder::prepare(&settings.data)?.admin_socket();

@@ -1,6 +1,7 @@
 //! What the link counts.
 
 use prometheus::{IntCounter, IntGauge, Registry};
+use starling_metrics::Register as _;
 
 /// What the link counts.
 #[derive(Clone, Debug)]
@@ -27,46 +28,35 @@ impl Metrics {
     /// # Errors
     /// If a name is taken there.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
         Ok(Self {
-            routers: gauge("starling_link_routers", "Routers that this process is attached to.")?,
-            instances: gauge("starling_link_instances", "Other instances that are attached to a router of ours.")?,
-            attachments: counter("starling_link_attachments_total", "Times that a router has let this process in.")?,
-            sent: counter("starling_link_sent_total", "Stanzas and other payloads for other instances.")?,
-            frames: counter(
-                "starling_link_frames_total",
-                "Messages to routers; each holds all batches of its moment.",
-            )?,
-            batches: counter("starling_link_batches_total", "Batches to other instances, those sent again included.")?,
-            batch_bytes: counter("starling_link_batch_bytes_total", "Bytes in these batches.")?,
-            received: counter("starling_link_received_total", "Batches from other instances.")?,
-            taken: counter("starling_link_taken_total", "Stanzas and other payloads from other instances.")?,
-            queued: gauge(
+            routers: registry.gauge("starling_link_routers", "Routers that this process is attached to.")?,
+            instances: registry
+                .gauge("starling_link_instances", "Other instances that are attached to a router of ours.")?,
+            attachments: registry
+                .counter("starling_link_attachments_total", "Times that a router has let this process in.")?,
+            sent: registry.counter("starling_link_sent_total", "Stanzas and other payloads for other instances.")?,
+            frames: registry
+                .counter("starling_link_frames_total", "Messages to routers; each holds all batches of its moment.")?,
+            batches: registry
+                .counter("starling_link_batches_total", "Batches to other instances, those sent again included.")?,
+            batch_bytes: registry.counter("starling_link_batch_bytes_total", "Bytes in these batches.")?,
+            received: registry.counter("starling_link_received_total", "Batches from other instances.")?,
+            taken: registry.counter("starling_link_taken_total", "Stanzas and other payloads from other instances.")?,
+            queued: registry.gauge(
                 "starling_link_queue",
                 "Payloads that other instances have not taken, and kept messages that they have not settled.",
             )?,
-            refused: counter(
+            refused: registry.counter(
                 "starling_link_refused_total",
                 "Payloads that were not taken because too much waits for their instance.",
             )?,
-            failed: counter(
+            failed: registry.counter(
                 "starling_link_failed_total",
                 "Stanzas that nobody keeps and that did not arrive in time, or whose instance is no more.",
             )?,
-            returned: counter(
-                "starling_link_returned_total",
-                "Kept messages that came here and that nobody here took.",
-            )?,
-            gone: counter("starling_link_gone_total", "Instances that ended, in order or not.")?,
+            returned: registry
+                .counter("starling_link_returned_total", "Kept messages that came here and that nobody here took.")?,
+            gone: registry.counter("starling_link_gone_total", "Instances that ended, in order or not.")?,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What the router counts.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
+use starling_metrics::Register as _;
 
 /// Why a batch was not forwarded. Whoever misses it asks for it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +34,22 @@ impl Metrics {
     /// # Errors
     /// If a name is taken there.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let dropped = IntCounterVec::new(
-            Opts::new(
-                "starling_router_dropped_total",
-                "Batches that were not forwarded, by the reason; whoever misses them asks for them again.",
-            ),
+        let dropped = registry.counters(
+            "starling_router_dropped_total",
+            "Batches that were not forwarded, by the reason; whoever misses them asks for them again.",
             &["reason"],
         )?;
-        registry.register(Box::new(dropped.clone()))?;
         Ok(Self {
-            attached: gauge("starling_router_instances", "Instances attached to this router.")?,
-            attachments: counter("starling_router_attachments_total", "Streams that instances attached by.")?,
-            refused: counter("starling_router_refused_total", "Streams refused: revoked instances, other versions.")?,
-            forwarded: counter("starling_router_forwarded_total", "Batches forwarded.")?,
-            forwarded_bytes: counter("starling_router_forwarded_bytes_total", "Bytes in batches forwarded.")?,
-            queued_bytes: gauge("starling_router_queued_bytes", "Bytes that wait for instances to take them.")?,
+            attached: registry.gauge("starling_router_instances", "Instances attached to this router.")?,
+            attachments: registry
+                .counter("starling_router_attachments_total", "Streams that instances attached by.")?,
+            refused: registry
+                .counter("starling_router_refused_total", "Streams refused: revoked instances, other versions.")?,
+            forwarded: registry.counter("starling_router_forwarded_total", "Batches forwarded.")?,
+            forwarded_bytes: registry
+                .counter("starling_router_forwarded_bytes_total", "Bytes in batches forwarded.")?,
+            queued_bytes: registry
+                .gauge("starling_router_queued_bytes", "Bytes that wait for instances to take them.")?,
             dropped: Dropped::ALL.map(|(_, name)| dropped.with_label_values(&[name])),
         })
     }

@@ -1,6 +1,7 @@
 //! The accounting of stanzas: each one that comes in ends in exactly one counter.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Registry};
+use starling_metrics::Register as _;
 use starling_xmpp::stanza::Kind;
 
 use crate::deliver::Silence;
@@ -74,46 +75,33 @@ impl Metrics {
     /// # Errors
     /// If a name is taken there.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let received = IntCounterVec::new(
-            Opts::new("starling_stanzas_received_total", "Stanzas received from clients with a bound resource."),
+        let received = registry.counters(
+            "starling_stanzas_received_total",
+            "Stanzas received from clients with a bound resource.",
             &["kind"],
         )?;
-        let fates = IntCounterVec::new(
-            Opts::new(
-                "starling_stanzas_total",
-                "How the stanzas received from clients ended; over all outcomes it equals starling_stanzas_received_total.",
-            ),
+        let fates = registry.counters(
+            "starling_stanzas_total",
+            "How the stanzas received from clients ended; over all outcomes it equals starling_stanzas_received_total.",
             &["kind", "outcome"],
         )?;
-        let sessions = IntGauge::new("starling_sessions", "Resources bound now.")?;
-        let bound = IntCounter::new("starling_sessions_bound_total", "Resources bound since the start.")?;
-        let replaced = IntCounter::new(
-            "starling_sessions_replaced_total",
-            "Sessions that lost their resource to a newer session (RFC 6120 section 7.7.2.2).",
-        )?;
-        let not_kept = IntCounter::new(
-            "starling_messages_not_kept_total",
-            "Messages that the database did not take in time; their senders got an error.",
-        )?;
-        let later = IntGauge::new(
-            "starling_session_later",
-            "What stanzas began and do not wait for: look-ups, changes that are told to sessions.",
-        )?;
-        registry.register(Box::new(later.clone()))?;
-        registry.register(Box::new(not_kept.clone()))?;
-        registry.register(Box::new(received.clone()))?;
-        registry.register(Box::new(fates.clone()))?;
-        registry.register(Box::new(sessions.clone()))?;
-        registry.register(Box::new(bound.clone()))?;
-        registry.register(Box::new(replaced.clone()))?;
         Ok(Self {
             received: KINDS.map(|kind| received.with_label_values(&[kind])),
             fates: KINDS.map(|kind| Fate::ALL.map(|(_, name)| fates.with_label_values(&[kind, name]))),
-            sessions,
-            bound,
-            replaced,
-            not_kept,
-            later,
+            sessions: registry.gauge("starling_sessions", "Resources bound now.")?,
+            bound: registry.counter("starling_sessions_bound_total", "Resources bound since the start.")?,
+            replaced: registry.counter(
+                "starling_sessions_replaced_total",
+                "Sessions that lost their resource to a newer session (RFC 6120 section 7.7.2.2).",
+            )?,
+            not_kept: registry.counter(
+                "starling_messages_not_kept_total",
+                "Messages that the database did not take in time; their senders got an error.",
+            )?,
+            later: registry.gauge(
+                "starling_session_later",
+                "What stanzas began and do not wait for: look-ups, changes that are told to sessions.",
+            )?,
         })
     }
 

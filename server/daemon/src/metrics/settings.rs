@@ -1,6 +1,7 @@
 //! What came of settings that were read again.
 
 use prometheus::{IntGauge, Registry};
+use starling_metrics::Register as _;
 
 use crate::error::Result;
 
@@ -17,19 +18,16 @@ impl SettingsGauges {
     /// # Errors
     /// [`Error::Metrics`](crate::error::Error::Metrics) when a name is taken, which is a fault of the program.
     pub(crate) fn new(registry: &Registry) -> Result<Self> {
-        let this = Self {
-            faulty: IntGauge::new(
+        Ok(Self {
+            faulty: registry.gauge(
                 "starling_settings_faulty",
                 "1 while the settings' file cannot be used as it is now: the old settings stay",
             )?,
-            restart_needed: IntGauge::new(
+            restart_needed: registry.gauge(
                 "starling_settings_restart_needed",
                 "1 while the settings' file says something that counts only after a restart",
             )?,
-        };
-        registry.register(Box::new(this.faulty.clone()))?;
-        registry.register(Box::new(this.restart_needed.clone()))?;
-        Ok(this)
+        })
     }
 
     /// The file is good, and something in it needs a restart, or nothing does.

@@ -1,6 +1,7 @@
 //! What the registry counts.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use starling_metrics::Register as _;
 
 /// What the registry counts.
 #[derive(Clone, Debug)]
@@ -28,58 +29,46 @@ impl Metrics {
     /// # Errors
     /// If a name is taken there.
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
-        let help = "Time from a request to Redis, or several sent together, to its answer, in seconds.";
-        let round_trip = HistogramOpts::new("starling_registry_round_trip_seconds", help)
-            .buckets(vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]);
-        let round_trip = Histogram::with_opts(round_trip)?;
-        registry.register(Box::new(round_trip.clone()))?;
         Ok(Self {
-            available: gauge("starling_registry_available", "Whether new sessions can be bound: 1 or 0.")?,
-            round_trip,
-            failures: counter(
+            available: registry.gauge("starling_registry_available", "Whether new sessions can be bound: 1 or 0.")?,
+            round_trip: registry.histogram(
+                "starling_registry_round_trip_seconds",
+                "Time from a request to Redis, or several sent together, to its answer, in seconds.",
+                &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0],
+            )?,
+            failures: registry.counter(
                 "starling_registry_failures_total",
                 "Requests to Redis that were not answered, or by an error.",
             )?,
-            sessions: gauge("starling_registry_accounts", "Accounts that have sessions at this instance.")?,
-            dirty: gauge(
+            sessions: registry.gauge("starling_registry_accounts", "Accounts that have sessions at this instance.")?,
+            dirty: registry.gauge(
                 "starling_registry_dirty_accounts",
                 "Accounts of which Redis may say something else than this instance, to be written again.",
             )?,
-            announced: counter(
+            announced: registry.counter(
                 "starling_registry_announcements_total",
                 "Sessions that were written again, because Redis had been away or had lost them.",
             )?,
-            renewals: counter(
+            renewals: registry.counter(
                 "starling_registry_renewals_total",
                 "Times that all sessions of this instance were written again.",
             )?,
-            lost: counter(
+            lost: registry.counter(
                 "starling_registry_lost_sessions_total",
                 "Sessions whose resource somebody else had bound by the time that they were written again.",
             )?,
-            pauses: counter(
+            pauses: registry.counter(
                 "starling_registry_pauses_total",
                 "Times that this process was found not to have run for longer than it may, or to have lost its lease.",
             )?,
-            cache_accounts: gauge("starling_registry_cache_accounts", "Accounts in the cache.")?,
-            cache_bytes: gauge("starling_registry_cache_bytes", "What the cache holds, in bytes, as it counts them.")?,
-            cache_hits: counter("starling_registry_cache_hits_total", "Look-ups that the cache answered.")?,
-            cache_misses: counter("starling_registry_cache_misses_total", "Look-ups that it did not.")?,
-            cache_invalidations: counter(
-                "starling_registry_cache_invalidations_total",
-                "Accounts that Redis said have changed.",
-            )?,
-            cache_flushes: counter(
+            cache_accounts: registry.gauge("starling_registry_cache_accounts", "Accounts in the cache.")?,
+            cache_bytes: registry
+                .gauge("starling_registry_cache_bytes", "What the cache holds, in bytes, as it counts them.")?,
+            cache_hits: registry.counter("starling_registry_cache_hits_total", "Look-ups that the cache answered.")?,
+            cache_misses: registry.counter("starling_registry_cache_misses_total", "Look-ups that it did not.")?,
+            cache_invalidations: registry
+                .counter("starling_registry_cache_invalidations_total", "Accounts that Redis said have changed.")?,
+            cache_flushes: registry.counter(
                 "starling_registry_cache_flushes_total",
                 "Times that the whole cache was given up: after a lost connection, or when slots moved.",
             )?,
