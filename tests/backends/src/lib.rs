@@ -7,11 +7,17 @@
 //!        └─► Redis    ──► redis-server, redis-sentinel (children): alone, watched by sentinels, or a cluster
 //! ```
 //!
-//! Everything in it panics when something is not as expected: it is part of tests.
+//! Beside them, where the project's own programs are that tests start ([`program`]).
+//!
+//! Everything else in it panics when something is not as expected: it is part of tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
 mod ports;
 pub mod postgres;
+mod program;
 pub mod redis;
 
-pub use ports::Port;
+pub use self::{
+    ports::Port,
+    program::{NotBuilt, program},
+};

@@ -37,15 +37,12 @@ pub enum Program {
 }
 
 impl Program {
-    /// `starlingd` beside this program, or one folder up, as tests are built.
+    /// `starlingd`, as the same build has made it.
     ///
     /// # Errors
     /// If there is none.
     pub fn beside() -> Result<Self, Failure> {
-        let own = std::env::current_exe()?;
-        let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("starlingd")).find(|path| path.exists());
-        let missing = || format!("no starlingd near {}: build it first, or name one by --program", own.display());
-        Ok(Self::Starling(found.ok_or_else(missing)?))
+        Ok(Self::Starling(starling_backends::program("starlingd")?))
     }
 }
 

@@ -47,8 +47,8 @@ pub enum Error {
     #[error("not everybody sees everybody: {0}")]
     NotWhole(String),
     /// `starlingd` is not where it is looked for.
-    #[error("no starlingd near {}: build it first, or name one by STARLINGD", .0.display())]
-    NoProgram(PathBuf),
+    #[error(transparent)]
+    NoProgram(#[from] starling_backends::NotBuilt),
     /// A command of `starlingd` failed.
     #[error("starlingd {what}: {errors}")]
     Command {

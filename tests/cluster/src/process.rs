@@ -88,7 +88,11 @@ impl Process {
         let errors = out.try_clone().map_err(failed())?;
         // It ends with the thread that started it, and what the terminal sends is not for it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program()?).arg("run").process_group(0);
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(starling_backends::program("starlingd")?)
+            .arg("run")
+            .process_group(0);
         self.prepare(&mut command);
         command.stdin(Stdio::null()).stdout(out).stderr(errors);
         self.child = Some(command.spawn().map_err(failed())?);
@@ -158,7 +162,7 @@ impl Process {
     /// Runs another command of the program on the same settings.
     pub(crate) async fn run(&self, arguments: &[&str], input: &str) -> Result<Output> {
         let failed = || Error::io(format!("starlingd {}", arguments.join(" ")));
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(starling_backends::program("starlingd")?);
         command.args(arguments);
         self.prepare(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -200,15 +204,4 @@ fn tail(file: &Path) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();
     lines.split_at(lines.len().saturating_sub(LINES_SHOWN)).1.join("\n")
-}
-
-/// `STARLINGD`, else what the same build made.
-fn program() -> Result<PathBuf> {
-    if let Some(named) = std::env::var_os("STARLINGD") {
-        return Ok(named.into());
-    }
-    // A test's executable is in `deps`, an ordinary one beside the program.
-    let own = std::env::current_exe().map_err(Error::io("this program"))?;
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("starlingd")).find(|path| path.exists());
-    found.ok_or(Error::NoProgram(own))
 }

@@ -31,13 +31,7 @@ pub async fn program(name: &str) -> PathBuf {
 /// If it was not built.
 #[must_use]
 pub fn own(name: &str) -> PathBuf {
-    if let Some(named) = env::var_os("STARLINGD").filter(|_| name == "starlingd") {
-        return named.into();
-    }
-    // A test's executable is in `deps` beside them.
-    let path = env::current_exe().unwrap().ancestors().nth(2).unwrap().join(name);
-    assert!(path.exists(), "no {}: run `cargo build --workspace` first", path.display());
-    path
+    starling_backends::program(name).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn script() -> PathBuf {

@@ -99,12 +99,9 @@ pub(crate) async fn run(
     if broken.is_empty() { Ok(()) } else { Err(broken.join("\n").into()) }
 }
 
-/// The program that was given, or the one beside this.
+/// The program that was given, or the one that the same build has made.
 pub(crate) fn server_program(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    match given {
-        Some(program) => Ok(program),
-        None => Ok(std::env::current_exe()?.with_file_name("starlingd")),
-    }
+    Ok(given.map_or_else(|| starling_backends::program("starlingd"), Ok)?)
 }
 
 fn line(scenario: &Scenario, ours: &Figure, beside: Option<&Figure>) -> String {

@@ -20,11 +20,8 @@ pub(super) fn command(folder: &Folder, options: &str) -> String {
 /// How to use it, how to break it.
 pub(super) fn ready(folder: &Folder, cluster: &mut Cluster, after: Duration, detached: bool) -> String {
     let data = folder.path().display();
-    let program = std::env::var_os("STARLINGD").map(Into::into).or_else(|| {
-        let own = std::env::current_exe().ok()?;
-        Some(own.with_file_name("starlingd"))
-    });
-    let program = program.map_or_else(|| "starlingd".to_owned(), |path: std::path::PathBuf| path.display().to_string());
+    let program = starling_backends::program("starlingd");
+    let program = program.map_or_else(|_| "starlingd".to_owned(), |path| path.display().to_string());
     let mut text = format!("Ready after {:.1} s.\n\n", after.as_secs_f64());
     let mut line = |label: &str, one: &str, two: &str, three: &str| {
         writeln!(text, "  {}", format!("{label:<11}{one:<18}{two:<18}{three}").trim_end()).ok();

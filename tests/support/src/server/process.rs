@@ -57,7 +57,8 @@ pub(super) struct Place {
 
 impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command =
+            Command::new(starling_backends::program("starlingd").unwrap_or_else(|error| panic!("{error}")));
         let inherited = std::env::vars_os().filter(|(name, _)| !name.to_string_lossy().starts_with("STARLING_"));
         command.env_clear().envs(inherited).envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.args(arguments).current_dir(&self.folder);
@@ -86,19 +87,6 @@ impl Place {
         feeder.join().unwrap();
         output
     }
-}
-
-/// `STARLINGD`, else what the same build made.
-fn program() -> PathBuf {
-    if let Some(named) = std::env::var_os("STARLINGD") {
-        return named.into();
-    }
-    // A test's executable is in `deps`, an ordinary one beside the program.
-    let own = std::env::current_exe().unwrap();
-    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join("starlingd")).find(|path| path.exists());
-    found.unwrap_or_else(|| {
-        panic!("no starlingd near {}: run `cargo build` first, or name one by STARLINGD", own.display())
-    })
 }
 
 /// A process that runs, or has ended.
