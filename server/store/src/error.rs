@@ -50,9 +50,7 @@ impl Error {
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::NoAnswer)
     }
-}
 
-impl Error {
     /// Whether the database may be there later: its server does not answer yet, or does not know it yet.
     #[must_use]
     pub fn is_absent(&self) -> bool {

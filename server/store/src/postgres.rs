@@ -90,7 +90,7 @@ impl PgStore {
 /// # Errors
 /// Those of [`PgStore::open`]; [`Error::is_absent`] tells whether the database may come yet.
 pub async fn migrate(config: &PgConfig) -> Result<Vec<i64>, Error> {
-    schema::bring_up_to_date(&connector(config).await?).await
+    schema::prepare(&connector(config).await?, Migrate::Auto).await
 }
 
 async fn connector(config: &PgConfig) -> Result<Connector, Error> {

@@ -22,41 +22,32 @@ fn migrations() -> Migrator {
     let mut migrations = sqlx::migrate!("migrations/postgres");
     // A newer release that was here only added: this one still reads and writes what it knows.
     migrations.set_ignore_missing(true);
+    // Whoever makes them has the lock already: see `update`.
+    migrations.set_locking(false);
     migrations
 }
 
-/// Returns when the schema has all that this release knows of. [`Migrate::Wait`] waits for it however long it takes;
-/// the caller may leave at any time.
+/// Returns when the schema has all that this release knows of; the migrations that were made here for it, in their order.
+/// [`Migrate::Wait`] makes none, and waits however long it takes; the caller may leave at any time.
 ///
 /// # Errors
 /// [`Error::NewerSchema`] if a newer release has taken away what this one needs: a migration that does so sets
 /// `schema_needs` to the last migration that a program must know to go on.
-pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<(), Error> {
+pub(super) async fn prepare(connector: &Connector, migrate: Migrate) -> Result<Vec<i64>, Error> {
     let (mut connection, _) = connector.patient(PATIENCE).connect().await?;
     let migrations = migrations();
-    match migrate {
-        Migrate::Auto => {
-            update(&mut connection, &migrations).await?;
-        }
+    let made = match migrate {
+        Migrate::Auto => update(&mut connection, &migrations).await?,
         Migrate::Wait => {
             let mut look = FIRST_LOOK;
             while !is_up_to_date(&mut connection, &migrations).await? {
                 sleep(look).await;
                 look = (2 * look).min(LAST_LOOK);
             }
+            Vec::new()
         }
-    }
+    };
     // A newer release may have come between.
-    check(&mut connection, &migrations).await?;
-    connection.close().await.ok();
-    Ok(())
-}
-
-/// Brings the schema up to date; the migrations that were made for it, in their order.
-pub(super) async fn bring_up_to_date(connector: &Connector) -> Result<Vec<i64>, Error> {
-    let (mut connection, _) = connector.patient(PATIENCE).connect().await?;
-    let migrations = migrations();
-    let made = update(&mut connection, &migrations).await?;
     check(&mut connection, &migrations).await?;
     connection.close().await.ok();
     Ok(made)
@@ -64,23 +55,22 @@ pub(super) async fn bring_up_to_date(connector: &Connector) -> Result<Vec<i64>, 
 
 async fn update(connection: &mut PgConnection, migrations: &Migrator) -> Result<Vec<i64>, Error> {
     check(connection, migrations).await?;
-    // One after the other, by a lock of the database; most find that there is nothing to do. The migrator takes it once
-    // more. It ends with the connection, whatever happens.
+    // One after the other, by a lock of the database, which ends with the connection, whatever happens; most find that there
+    // is nothing to do.
     connection.lock().await?;
     let before = made(connection).await?;
     // Not `run`, whose future no task can have.
     migrations.run_direct(None, connection, false).await?;
-    let after = made(connection).await?;
     connection.unlock().await?;
-    Ok(after.into_iter().filter(|version| !before.contains(version)).collect())
+    Ok(migrations.iter().map(|migration| migration.version).filter(|version| !before.contains(version)).collect())
 }
 
-/// The migrations that were made, in their order.
+/// The migrations that were made before.
 async fn made(connection: &mut PgConnection) -> Result<Vec<i64>, Error> {
     if !exists(connection, "_sqlx_migrations").await? {
         return Ok(Vec::new());
     }
-    let made = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version");
+    let made = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success");
     made.fetch_all(connection).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
