@@ -159,7 +159,7 @@ impl Server {
         }
     }
 
-    /// Takes up settings that were read again, as far as a running server can ([`starling_settings::is_reloaded`]): all of
+    /// Takes up settings that were read again, as far as a running server can ([`starling_settings::reloaded`]): all of
     /// that, or nothing. `log.level` is taken up by whoever set up the logs. `read` may be the reason why there are none, for
     /// the metrics to tell of.
     ///

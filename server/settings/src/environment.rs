@@ -11,37 +11,31 @@ const PREFIX: &str = "STARLING_";
 
 /// Puts the variables that name a setting over what is in `table`.
 pub(crate) fn apply(table: &mut Table, environment: impl IntoIterator<Item = (String, String)>) -> Result<(), Error> {
-    let variables: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    if variables.is_empty() {
-        return Ok(());
-    }
-    let leaves = leaves();
-    for (name, value) in variables {
-        let Some(leaf) = leaves.iter().find(|leaf| leaf.variable == name) else {
-            let nearest = nearest(&name, leaves);
-            return Err(Error::UnknownVariable { name, nearest });
-        };
-        let value = parse(leaf, value)?;
-        set(table, &leaf.path, value);
-    }
-    Ok(())
+    put(table, environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)), |leaf| &leaf.variable)
 }
 
 /// Puts values over what is in `table`, by the settings' paths.
 pub(crate) fn overlay<'a>(table: &mut Table, values: impl IntoIterator<Item = (&'a str, String)>) -> Result<(), Error> {
-    let leaves = leaves();
-    for (path, value) in values {
-        let Some(leaf) = leaves.iter().find(|leaf| leaf.path == path) else {
-            let nearest = leaves.iter().min_by_key(|leaf| distance(path, &leaf.path));
-            let nearest = nearest.map(|leaf| leaf.path.clone()).unwrap_or_default();
-            return Err(Error::UnknownVariable { name: path.to_owned(), nearest });
+    put(table, values, |leaf| &leaf.path)
+}
+
+/// Puts values over what is in `table`; `key` is what they are named by. Whoever is wrong is told of the name that they wrote.
+fn put<N: AsRef<str>>(
+    table: &mut Table,
+    values: impl IntoIterator<Item = (N, String)>,
+    key: fn(&Leaf) -> &str,
+) -> Result<(), Error> {
+    for (name, value) in values {
+        let name = name.as_ref();
+        let Some(leaf) = leaves().iter().find(|leaf| key(leaf) == name) else {
+            let nearest = leaves().iter().map(key).min_by_key(|known| distance(name, known)).unwrap_or_default();
+            return Err(Error::UnknownVariable { name: name.to_owned(), nearest: nearest.to_owned() });
         };
-        // Whoever wrote a path is told of that, not of a variable.
-        let value = parse(leaf, value).map_err(|error| match error {
-            Error::Variable { reason, .. } => Error::Variable { name: path.to_owned(), reason },
-            other => other,
+        let value = parse(leaf, value).ok_or_else(|| Error::Variable {
+            name: name.to_owned(),
+            reason: format!("not one value as TOML writes it ({})", leaf.kind),
         })?;
-        set(table, path, value);
+        set(table, &leaf.path, value);
     }
     Ok(())
 }
@@ -52,21 +46,18 @@ pub(crate) fn name_of(path: &str) -> String {
     known.map_or_else(|| path.to_owned(), |leaf| variable(&leaf.path))
 }
 
-fn parse(leaf: &Leaf, text: String) -> Result<Value, Error> {
+fn parse(leaf: &Leaf, text: String) -> Option<Value> {
     if leaf.is_text {
-        return Ok(Value::String(text));
+        return Some(Value::String(text));
     }
     // `"off"`, for what can be switched off, may stand without its quotes.
     if text == "off" {
-        return Ok(Value::String(text));
+        return Some(Value::String(text));
     }
     // One value and nothing behind it: a line break in it would begin another setting. What it is may be a secret: it is
     // not told.
     let table = toml::from_str::<Table>(&format!("value = {text}")).ok().filter(|table| table.len() == 1);
-    table.and_then(|mut table| table.remove("value")).ok_or_else(|| Error::Variable {
-        name: leaf.variable.clone(),
-        reason: format!("not one value as TOML writes it ({})", leaf.kind),
-    })
+    table?.remove("value")
 }
 
 fn set(table: &mut Table, path: &str, value: Value) {
@@ -81,11 +72,6 @@ fn set(table: &mut Table, path: &str, value: Value) {
             }
         }
     }
-}
-
-fn nearest(name: &str, leaves: &[Leaf]) -> String {
-    let best = leaves.iter().min_by_key(|leaf| distance(name, &leaf.variable));
-    best.map(|leaf| leaf.variable.clone()).unwrap_or_default()
 }
 
 /// Levenshtein.

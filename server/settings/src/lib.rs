@@ -4,7 +4,7 @@
 //! ```text
 //!   defaults ──► file (TOML) ──► environment (STARLING_…) ──► Settings ──► check() ──► the daemon's parts
 //!                                        ▲
-//!                     schema of Settings ┴──► reference(), default_toml(), is_reloaded()
+//!                     schema of Settings ┴──► reference(), default_toml(), reloaded()
 //! ```
 
 mod check;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use crate::{
     limit::Limit,
     reference::{default_toml, reference},
-    reloading::{is_reloaded, reloaded},
+    reloading::reloaded,
     tree::{
         Archive, Auth, C2s, C2sLimits, Certificate, Conflict, Database, DirectTls, Http, Link, LinkTls, Log, LogFormat,
         Migrate, ProxyProtocol, Redis, RedisMode, Registration, Role, Router, Session, Settings, StartTls, Tls,
@@ -94,10 +94,7 @@ impl Settings {
             None => toml::Table::new(),
         };
         environment::apply(&mut table, environment)?;
-        let settings: Self = serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
-            let name = environment::name_of(&error.path().to_string());
-            Error::Variable { name, reason: error.into_inner().message().to_owned() }
-        })?;
+        let settings = Self::from_table(table, |path| environment::name_of(&path))?;
         let problems = settings.check();
         if problems.is_empty() { Ok(settings) } else { Err(Error::Values(problems)) }
     }
@@ -110,9 +107,14 @@ impl Settings {
     pub fn with<'a>(&self, values: impl IntoIterator<Item = (&'a str, String)>) -> Result<Self, Error> {
         let mut table = self.to_table()?;
         environment::overlay(&mut table, values)?;
-        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| {
-            let name = error.path().to_string();
-            Error::Variable { name, reason: error.into_inner().message().to_owned() }
+        Self::from_table(table, |path| path)
+    }
+
+    /// `name`: what a path is called where it was written.
+    fn from_table(table: toml::Table, name: impl Fn(String) -> String) -> Result<Self, Error> {
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|error| Error::Variable {
+            name: name(error.path().to_string()),
+            reason: error.into_inner().message().to_owned(),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Which settings a running server takes up, and which count after a restart.
 //!
 //! ```text
-//!   what runs ─┬─► differs_from(what was read) ──► paths ─┬─ is_reloaded: taken up
+//!   what runs ─┬─► differs_from(what was read) ──► paths ─┬─ reloaded(): taken up
 //!   what was   │                                          └─ others: need a restart
 //!   read ──────┴─► taking_up(what was read) ──► what runs from then on
 //! ```
@@ -16,13 +16,6 @@ use crate::{
 /// The paths of all settings that a running server takes up when its file changes: `c2s.limits.depth`.
 pub fn reloaded() -> impl Iterator<Item = &'static str> {
     leaves().iter().filter(|leaf| leaf.is_reloaded).map(|leaf| leaf.path.as_str())
-}
-
-/// Whether a running server takes up another value of the setting at this path. `false` also for what is no setting, and
-/// for tables.
-#[must_use]
-pub fn is_reloaded(path: &str) -> bool {
-    reloaded().any(|reloaded| reloaded == path)
 }
 
 impl Settings {

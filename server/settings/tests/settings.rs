@@ -4,7 +4,11 @@
 
 use std::{collections::HashSet, path::Path};
 
-use starling_settings::{Error, Limit, LogFormat, Settings, default_toml, is_reloaded, reference, reloaded};
+use starling_settings::{Error, Limit, LogFormat, Settings, default_toml, reference, reloaded};
+
+fn is_reloaded(path: &str) -> bool {
+    reloaded().any(|reloaded| reloaded == path)
+}
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Error> {
     let folder = tempfile::tempdir().unwrap();
