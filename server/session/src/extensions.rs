@@ -48,7 +48,7 @@ impl Options {
 
     /// As it was set last.
     #[must_use]
-    pub fn registration(&self) -> Option<u32> {
+    pub(crate) fn registration(&self) -> Option<u32> {
         Some(self.registration.load(Ordering::Relaxed)).filter(|iterations| *iterations > 0)
     }
 }

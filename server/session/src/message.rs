@@ -318,13 +318,13 @@ impl Session {
             let error = if delivery.full { too_much() } else { Condition::ServiceUnavailable.into() };
             return (None, self.refuse(stanza, error, out));
         }
-        let is_counted = !service.registry().are_shared();
-        if returned && meant_for_sessions && is_counted && !service.waiting().admit_unasked(account) {
-            return (None, self.refuse(stanza, too_much(), out));
-        }
-        if returned && meant_for_sessions && !is_counted {
-            // Counted by nobody else: it went straight to the store, behind others.
-            service.waiting().note(account);
+        if returned && meant_for_sessions {
+            if service.registry().are_shared() {
+                // Counted by nobody else: it went straight to the store, behind others.
+                service.waiting().note(account);
+            } else if !service.waiting().admit_unasked(account) {
+                return (None, self.refuse(stanza, too_much(), out));
+            }
         }
         let journaled = if returned || archived && tracking.is_answered() {
             service.write(&envelope)

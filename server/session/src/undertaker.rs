@@ -106,12 +106,15 @@ impl Service {
 
     /// Pokes sessions anywhere, whatever this instance has stored for them.
     async fn tell_untold(&self) {
-        for untold in self.untold().accounts().chunks(ACCOUNTS) {
-            let accounts: Vec<_> = untold.iter().map(|(account, _)| account.clone()).collect();
+        loop {
+            let (accounts, additions) = self.untold().first(ACCOUNTS);
+            if accounts.is_empty() {
+                return;
+            }
             match self.registry().sessions_for_certain(&accounts).await {
                 Ok(all) => {
                     all.iter().for_each(|sessions| poke(self.link(), sessions));
-                    self.untold().told(untold);
+                    self.untold().told(&accounts, &additions);
                 }
                 Err(error) => {
                     warn!(%error, accounts = accounts.len(), "Sessions not told of pending messages");

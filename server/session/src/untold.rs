@@ -23,8 +23,8 @@ pub(crate) struct Untold {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Account → when it was added last, counted by additions.
-    accounts: BTreeMap<BareJid, u64>,
+    /// By its text, as which it is asked for: the account, and when it was added last, counted by additions.
+    accounts: BTreeMap<Box<str>, (BareJid, u64)>,
     additions: u64,
 }
 
@@ -36,8 +36,8 @@ impl Untold {
         state.additions += 1;
         let addition = state.additions;
         for account in accounts {
-            if state.accounts.len() < Self::ACCOUNTS || state.accounts.contains_key(&account) {
-                state.accounts.insert(account, addition);
+            if state.accounts.len() < Self::ACCOUNTS || state.accounts.contains_key(account.as_str()) {
+                state.accounts.insert(account.as_str().into(), (account, addition));
             }
         }
         self.is_any.store(!state.accounts.is_empty(), Ordering::Release);
@@ -45,21 +45,20 @@ impl Untold {
 
     /// Whether the sessions of `account`, a bare JID, have something to be told.
     pub(crate) fn has(&self, account: &str) -> bool {
-        self.is_any.load(Ordering::Acquire)
-            && BareJid::new(account).is_ok_and(|account| self.state().accounts.contains_key(&account))
+        self.is_any.load(Ordering::Acquire) && self.state().accounts.contains_key(account)
     }
 
-    /// All of them, each as of now: to be handed to [`Untold::told`].
-    pub(crate) fn accounts(&self) -> Vec<(BareJid, u64)> {
-        self.state().accounts.iter().map(|(account, addition)| (account.clone(), *addition)).collect()
+    /// At most so many of them, each as of now, with what [`Untold::told`] wants to know.
+    pub(crate) fn first(&self, most: usize) -> (Vec<BareJid>, Vec<u64>) {
+        self.state().accounts.values().take(most).cloned().unzip()
     }
 
-    /// Their sessions have been told of all that waited for them when [`Untold::accounts`] was asked.
-    pub(crate) fn told(&self, accounts: &[(BareJid, u64)]) {
+    /// Their sessions have been told of all that waited for them when [`Untold::first`] was asked.
+    pub(crate) fn told(&self, accounts: &[BareJid], additions: &[u64]) {
         let mut state = self.state();
-        for (account, addition) in accounts {
-            if state.accounts.get(account) == Some(addition) {
-                state.accounts.remove(account);
+        for (account, addition) in accounts.iter().zip(additions) {
+            if state.accounts.get(account.as_str()).is_some_and(|(_, last)| last == addition) {
+                state.accounts.remove(account.as_str());
             }
         }
         self.is_any.store(!state.accounts.is_empty(), Ordering::Release);
@@ -84,21 +83,23 @@ mod tests {
         assert!(!untold.has("user1@example.com"));
         untold.add(vec![account(1), account(2)]);
         assert!(untold.has("user1@example.com") && !untold.has("user3@example.com"));
-        let all = untold.accounts();
+        let (all, additions) = untold.first(10);
         untold.add(vec![account(1)]);
-        untold.told(&all);
+        untold.told(&all, &additions);
         assert!(untold.has("user1@example.com") && !untold.has("user2@example.com"));
-        untold.told(&untold.accounts());
-        assert!(!untold.has("user1@example.com") && untold.accounts().is_empty());
+        let (all, additions) = untold.first(10);
+        untold.told(&all, &additions);
+        assert!(!untold.has("user1@example.com") && untold.first(10).0.is_empty());
     }
 
     #[test]
     fn no_more_than_so_many_are_remembered() {
         let untold = Untold::default();
         untold.add((0..Untold::ACCOUNTS + 10).map(account).collect());
-        assert_eq!(untold.accounts().len(), Untold::ACCOUNTS);
-        let first = untold.accounts();
-        untold.add(first.iter().take(1).map(|(account, _)| account.clone()).collect());
-        assert!(untold.accounts().first() > first.first(), "those that are known are added again");
+        assert_eq!(untold.first(usize::MAX).0.len(), Untold::ACCOUNTS);
+        let (first, before) = untold.first(1);
+        untold.add(first.clone());
+        assert_eq!(untold.first(1).0, first);
+        assert!(untold.first(1).1 > before, "those that are known are added again");
     }
 }
