@@ -154,6 +154,20 @@ impl Core {
         self.garbage.call_once(|| tracing::warn!(what, "Redis holds what no Starling wrote; it counts as nothing"));
     }
 
+    /// What Redis answered. `None`: what no Starling wrote, which counts as nothing.
+    ///
+    /// # Errors
+    /// If it did not answer.
+    pub(super) fn ours(&self, result: Result<Value, Failure>) -> Result<Option<Value>, Failure> {
+        match result {
+            Err(Failure::Garbage(what)) => {
+                self.found_garbage(&what);
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+
     /// Until it is settled, or when it is dropped before: Redis may say something else of this session's account.
     pub(super) fn unsure(&self, record: &SessionRecord, gone: bool) -> Unsure<'_> {
         Unsure { core: self, full: record.full.clone(), gone: gone.then(|| Gone::from(record)), settled: false }

@@ -226,12 +226,8 @@ impl Members for RedisRegistry {
         let key = self.core.ground.keys.instances();
         let mut members = cmd("SMEMBERS");
         members.arg(&key);
-        let known = match self.core.one(Request::plain(&key, members)).await {
-            Err(Failure::Garbage(what)) => {
-                self.core.found_garbage(&what);
-                return Ok(Vec::new());
-            }
-            known => known?,
+        let Some(known) = self.core.ours(self.core.one(Request::plain(&key, members)).await)? else {
+            return Ok(Vec::new());
         };
         let known = texts(&known).into_iter().filter_map(|name| u64::from_str_radix(&name, 16).ok().map(InstanceId));
         let others: Vec<_> = known.filter(|instance| *instance != self.core.local.instance).collect();
@@ -257,13 +253,10 @@ impl Members for RedisRegistry {
             if limit == 0 {
                 return Ok(Vec::new());
             }
-            let names = match self.core.one(Request::plain(&key, range)).await {
-                Err(Failure::Garbage(what)) => {
-                    self.core.found_garbage(&what);
-                    return Ok(Vec::new());
-                }
-                names => texts(&names?),
+            let Some(names) = self.core.ours(self.core.one(Request::plain(&key, range)).await)? else {
+                return Ok(Vec::new());
             };
+            let names = texts(&names);
             let mut accounts = Vec::with_capacity(names.len());
             let mut garbage = cmd("ZREM");
             garbage.arg(&key);

@@ -17,7 +17,7 @@ use super::{
     scripts,
     topology::Standing,
     values::{bytes, fields, int, items},
-    wire::{Arguments, Failure, Reply, Request},
+    wire::{Arguments, Failure, Reply, Request, all_of},
 };
 use crate::{Bound, Error, OnConflict, Registry, SessionId, SessionRecord, Sessions, Update};
 
@@ -163,18 +163,12 @@ impl Registry for RedisRegistry {
         let core = &*self.core;
         let requests = accounts.iter().map(|account| {
             let key = core.ground.keys.sessions(account.as_str());
-            let mut read = cmd("HGETALL");
-            read.arg(&key);
-            Request::plain(&key, read)
+            Request::plain(&key, all_of(&key))
         });
         let mut replies = core.run(requests.collect()).await.into_iter();
-        let sessions = |account: &BareJid| match replies.next().map_or_else(nothing, |reply| reply.result) {
-            Ok(value) => Ok(core.decode(account, &value)),
-            Err(Failure::Garbage(what)) => {
-                core.found_garbage(&what);
-                Ok(Sessions::default())
-            }
-            Err(away) => Err(away.into()),
+        let sessions = |account: &BareJid| {
+            let value = core.ours(replies.next().map_or_else(nothing, |reply| reply.result))?;
+            Ok(value.map_or_else(Sessions::default, |value| core.decode(account, &value)))
         };
         accounts.iter().map(sessions).collect()
     }
@@ -255,14 +249,10 @@ impl Core {
             let epoch = self.ground.cache.epoch(name);
             if known.is_none() {
                 let key = keys.sessions(name);
-                let mut read = cmd("HGETALL");
-                read.arg(&key);
-                requests.push(Request::tracked(&key, read));
+                requests.push(Request::tracked(&key, all_of(&key)));
                 if ask == Ask::WithPresence {
                     let key = keys.presence(name);
-                    let mut read = cmd("HGETALL");
-                    read.arg(&key);
-                    requests.push(Request::plain(&key, read));
+                    requests.push(Request::plain(&key, all_of(&key)));
                 }
             }
             asked.push(Asked { account, known, epoch });

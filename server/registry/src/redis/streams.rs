@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use redis::{Value, cmd};
+use redis::Value;
 use starling_xmpp::jid::{BareJid, bare_str};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     record::{pack, unpack, unpack_presence},
     scripts,
     values::{bytes, fields, int, items},
-    wire::{Arguments, Failure, Request},
+    wire::{Arguments, Failure, Request, all_of},
 };
 use crate::{Error, Fence, InstanceId, SessionId, StreamId, StreamRecord, StreamSave, StreamState, Streams, Update};
 
@@ -159,9 +159,7 @@ impl Streams for RedisRegistry {
 
     async fn stream(&self, account: &BareJid, id: StreamId) -> Result<Option<StreamRecord>, Error> {
         let key = self.core.ground.keys.stream(account.as_str(), id);
-        let mut read = cmd("HGETALL");
-        read.arg(&key);
-        let value = self.core.one(Request::plain(&key, read)).await;
+        let value = self.core.one(Request::plain(&key, all_of(&key))).await;
         self.read_stream(account, id, value)
     }
 }
@@ -173,13 +171,7 @@ impl RedisRegistry {
         id: StreamId,
         value: Result<Value, Failure>,
     ) -> Result<Option<StreamRecord>, Error> {
-        let value = match value {
-            Err(Failure::Garbage(what)) => {
-                self.core.found_garbage(&what);
-                return Ok(None);
-            }
-            value => value?,
-        };
+        let Some(value) = self.core.ours(value)? else { return Ok(None) };
         let fields = fields(&value);
         let record = decode(account, id, &fields);
         if record.is_none() && !fields.is_empty() {
@@ -192,14 +184,7 @@ impl RedisRegistry {
 impl super::core::Core {
     /// What a script says that answers by yes or no.
     fn was_done(&self, result: Result<Value, Failure>) -> Result<bool, Error> {
-        match result {
-            Ok(value) => Ok(int(&value) == Some(1)),
-            Err(Failure::Garbage(what)) => {
-                self.found_garbage(&what);
-                Ok(false)
-            }
-            Err(failure) => Err(failure.into()),
-        }
+        Ok(self.ours(result)?.is_some_and(|value| int(&value) == Some(1)))
     }
 }
 

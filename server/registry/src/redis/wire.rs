@@ -72,6 +72,13 @@ impl From<Failure> for Error {
     }
 }
 
+/// Reads a whole hash.
+pub(super) fn all_of(key: &str) -> Cmd {
+    let mut read = cmd("HGETALL");
+    read.arg(key);
+    read
+}
+
 impl Request {
     pub(super) fn plain(key: &str, command: Cmd) -> Self {
         Self { slot: slots::of_key(key.as_bytes()), what: What::Plain(command) }
