@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use starling_stream::connect::{self, ClientOptions, Roots};
 use starling_xmpp::jid::Jid;
-use tokio::{runtime, time::timeout};
+use tokio::time::timeout;
 
 use super::user;
 use crate::{Error, Result};
@@ -43,9 +43,7 @@ pub(super) fn run(command: Command) -> Result<String> {
     let Command::LogIn(arguments) = command;
     let (what, limit) = (format!("log-in as {}", arguments.jid), Duration::from_secs(arguments.seconds.into()));
     let options = options(arguments)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| Error::Io { what: "threads".to_owned(), source })?;
-    let found = runtime.block_on(async { timeout(limit, log_in(&options)).await });
+    let found = super::threads()?.block_on(async { timeout(limit, log_in(&options)).await });
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "it takes too long").into();
     found.map_err(late).flatten().map_err(|source| Error::Check { what, source })
 }

@@ -2,13 +2,13 @@
 
 use std::{
     net::TcpListener,
-    process::{Child, Output, Stdio},
+    process::{Child, Stdio},
     time::Instant,
 };
 
 use starling_backends::postgres::{Options, Postgres};
 
-use crate::program::{PATIENCE, Place};
+use crate::program::{Finished, PATIENCE, Place};
 
 /// Settings of a program that has this database; the password is in a file.
 fn place(server_url: &str) -> Place {
@@ -26,11 +26,6 @@ async fn server() -> Postgres {
 fn spawn(place: &Place, arguments: &[&str]) -> Child {
     let mut command = place.command(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-fn words(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,9 +48,8 @@ async fn of_ten_at_once_each_succeeds_and_each_migration_is_made_by_one() {
     let all: Vec<_> = (0..10).map(|_| spawn(&place, &["migrate"])).collect();
     let mut made = Vec::new();
     for child in all {
-        let output = child.wait_with_output().unwrap();
-        let (told, errors) = words(&output);
-        assert_eq!(output.status.code(), Some(0), "{told}{errors}");
+        let Finished { code, output: told, errors } = child.wait_with_output().unwrap().into();
+        assert_eq!(code, Some(0), "{told}{errors}");
         match told.strip_prefix("The schema is up to date now. Migrations made: ") {
             Some(versions) => {
                 made.extend(versions.trim_end().trim_end_matches('.').split(", ").map(|v| v.parse::<i64>().unwrap()));
@@ -83,8 +77,8 @@ async fn a_database_that_comes_later_is_waited_for() {
     let unknown = lines.find(|line| line.as_ref().unwrap().contains("does not exist"));
     assert!(unknown.is_some(), "it has seen the server");
     server.database("starling", "starling", "template1").await;
-    let output = child.wait_with_output().unwrap();
-    assert!(words(&output).0.contains("Migrations made: 1"), "{:?}", words(&output));
+    let Finished { output, errors, .. } = child.wait_with_output().unwrap().into();
+    assert!(output.contains("Migrations made: 1"), "{output}{errors}");
 }
 
 #[test]

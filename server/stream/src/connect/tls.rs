@@ -119,8 +119,8 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let is_other = |pin: &[u8; 32]| digest::digest(&digest::SHA256, end_entity).as_ref() != pin;
-        if !self.fingerprint.as_ref().is_some_and(is_other) {
+        let fits = |pin: &[u8; 32]| digest::digest(&digest::SHA256, end_entity).as_ref() == pin;
+        if self.fingerprint.as_ref().is_none_or(fits) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())
