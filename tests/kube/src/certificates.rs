@@ -78,6 +78,14 @@ fn client(user: &str, group: Option<&str>) -> CertificateParams {
     params
 }
 
+/// A certificate for these names that has signed itself, and its key, PEM.
+#[must_use]
+pub fn certificate(names: &[&str]) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
 /// For nobody else to read.
 pub(crate) fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
     let path = folder.join(name);

@@ -25,6 +25,7 @@ mod foreign;
 mod golden;
 mod isolated;
 mod kubelet;
+mod namespace;
 mod node;
 mod operator;
 mod process;
@@ -35,11 +36,13 @@ mod wait;
 pub use self::{
     access::Access,
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
+    certificates::certificate,
     control_plane::{ControlPlane, Options},
     foreign::foreign,
     golden::assert_golden,
     isolated::isolated,
     kubelet::{End, Kubelet, Life, State},
+    namespace::Namespace,
     node::{Ended, Endpoints, Node},
     operator::Operator,
     wait::{PATIENCE, until},

@@ -7,9 +7,8 @@ use std::{
 };
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use kube::Api;
 use serde_json::Value;
-use starling_kube_tests::{Kubelet, Life, until};
+use starling_kube_tests::{Kubelet, Life, Namespace, until};
 use starling_operator::{
     build::build,
     crd::XmppServer,
@@ -21,7 +20,7 @@ use starling_operator::{
 };
 
 use crate::{
-    cluster::{apply, shared},
+    cluster::{api, apply, shared},
     file,
     helm::{documents, one},
 };
@@ -76,15 +75,15 @@ fn built(server: &Value) -> usize {
 #[tokio::test]
 async fn a_server_in_one_pod_is_taken_by_the_api_server_and_by_the_operator() {
     let plane = shared().await;
-    let (client, namespace) = (plane.client().await, plane.namespace().await);
+    let at = Namespace::of(plane.client().await, plane.namespace().await);
     for name in ["standalone.yaml", "distributed.yaml"] {
         let objects = example(name);
-        let applied = apply(&client, one(&objects, "XmppServer"), &namespace).await;
+        let applied = apply(&at, one(&objects, "XmppServer")).await;
         // With the schema's defaults, and the name that a server has.
         let applied = applied.unwrap_or_else(|error| panic!("{name}: {error}"));
         let applied = serde_json::to_value(&applied).unwrap();
         assert!(built(&applied) > 5, "{name}");
-        crate::cluster::api(&client, &applied, &namespace).await.delete("chat", &Default::default()).await.unwrap();
+        api(&at, &applied).await.delete("chat", &Default::default()).await.unwrap();
     }
 }
 
@@ -92,16 +91,16 @@ async fn a_server_in_one_pod_is_taken_by_the_api_server_and_by_the_operator() {
 async fn backends_for_a_trial_run_in_a_namespace_of_the_level_restricted() {
     let plane = shared().await;
     let namespace = plane.namespace_with(&[("pod-security.kubernetes.io/enforce", "restricted")]).await;
-    let client = plane.client().await;
-    let _kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
+    let at = Namespace::of(plane.client().await, namespace);
+    let _kubelet = Kubelet::start(at.client.clone(), Some(&at.namespace), Life::good).await;
     for object in example("backends.yaml") {
-        apply(&client, &object, &namespace).await.unwrap_or_else(|error| panic!("{}: {error}", object["kind"]));
+        apply(&at, &object).await.unwrap_or_else(|error| panic!("{}: {error}", object["kind"]));
     }
-    let redis = Api::<Deployment>::namespaced(client.clone(), &namespace);
+    let redis = at.api::<Deployment>();
     let has_one =
         |redis: Option<&Deployment>| redis.and_then(|redis| redis.status.as_ref()?.available_replicas) == Some(1);
     until(&redis, "starling-redis", has_one).await;
-    let postgres = Api::<StatefulSet>::namespaced(client, &namespace);
+    let postgres = at.api::<StatefulSet>();
     let has_one = |postgres: Option<&StatefulSet>| {
         postgres.and_then(|postgres| postgres.status.as_ref()?.available_replicas) == Some(1)
     };

@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, DynamicObject},
 };
 use serde_json::json;
-use starling_kube_tests::{ControlPlane, Options, until};
+use starling_kube_tests::{ControlPlane, Options, certificate, until};
 use starling_operator::{
     apply,
     crd::{XmppServer, definition},
@@ -18,7 +18,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     kinds_of_others,
-    world::{World, certificate, condition},
+    world::{World, condition},
 };
 
 async fn plane() -> &'static ControlPlane {

@@ -3,12 +3,12 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::json;
-use starling_kube_tests::{End, Life};
+use starling_kube_tests::{End, Life, certificate};
 use starling_operator::crd::XmppServer;
 
 use crate::{
     plane,
-    world::{World, certificate, component, condition},
+    world::{World, component, condition},
 };
 
 #[tokio::test]

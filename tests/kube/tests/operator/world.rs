@@ -1,23 +1,18 @@
 //! A namespace with what servers stand on, nodes that play along, and an operator.
 
-use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, ops::Deref, time::Duration};
 
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{Pod, Secret},
+        core::v1::Pod,
         events::v1::Event,
     },
     apimachinery::pkg::apis::meta::v1::Condition,
-    serde::{Serialize, de::DeserializeOwned},
 };
-use kube::{
-    Api, Client, Resource,
-    api::{ListParams, Patch, PatchParams, PostParams},
-};
+use kube::api::ListParams;
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Kubelet, Life, until};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, Namespace, certificate, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
@@ -36,11 +31,17 @@ const OFFERS_SECONDS: u64 = 1;
 
 pub(crate) struct World {
     pub(crate) plane: &'static ControlPlane,
-    pub(crate) namespace: String,
-    /// Of the test, who may do everything.
-    pub(crate) client: Client,
+    at: Namespace,
     pub(crate) kubelet: Kubelet,
     pub(crate) operator: Option<Operator>,
+}
+
+impl Deref for World {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
 }
 
 /// An operator at work.
@@ -80,7 +81,8 @@ impl World {
     pub(crate) async fn without_operator(plane: &'static ControlPlane) -> Self {
         let (client, namespace) = (plane.client().await, plane.namespace().await);
         let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
-        let world = Self { plane, namespace, client, kubelet, operator: None };
+        let at = Namespace::of(client, namespace).managed_by("somebody");
+        let world = Self { plane, at, kubelet, operator: None };
         world.secret("redis", &[("url", "redis://starling:secret@redis.example:6379")]).await;
         world.secret("database", &[("url", "postgres://starling:secret@database.example:5432/starling")]).await;
         let (certificate, key) = certificate(&["example.com"]);
@@ -114,35 +116,6 @@ impl World {
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(client, arguments, stop.clone()));
         Operator { user, stop, task }
-    }
-
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    pub(crate) async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        let values: serde_json::Map<_, _> =
-            values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-        self.create::<Secret>(json!({ "metadata": { "name": name }, "stringData": values })).await;
-    }
-
-    pub(crate) async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        self.api().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
-    }
-
-    /// Changes an object as a user would.
-    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
-        self.api().patch(name, &params, &Patch::Merge(patch)).await.unwrap()
     }
 
     /// A Distributed server with this beside what it needs.
@@ -271,13 +244,6 @@ pub(crate) fn is_of_new_pods(set: &StatefulSet) -> bool {
     status.observed_generation == set.metadata.generation
         && status.updated_replicas == Some(1)
         && status.available_replicas == Some(1)
-}
-
-/// A certificate for these names, and its key.
-pub(crate) fn certificate(names: &[&str]) -> (String, String) {
-    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
-    (cert.pem(), signing_key.serialize_pem())
 }
 
 fn merge(into: &mut Value, from: Value) {

@@ -1,26 +1,19 @@
 //! A cluster of one node, with an operator, and Redis and PostgreSQL beside it.
 
-use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, ops::Deref, time::Duration};
 
 use clap::Parser;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Pod, Secret},
-    },
-    serde::{Serialize, de::DeserializeOwned},
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Secret},
 };
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams, PostParams},
-};
+use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 use starling_backends::{
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
-use starling_kube_tests::{ControlPlane, Node, Options, programs, until};
+use starling_kube_tests::{ControlPlane, Namespace, Node, Options, certificate, programs, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
@@ -43,9 +36,16 @@ pub(crate) struct World {
     operator: Option<(CancellationToken, JoinHandle<Result<(), Error>>)>,
     pub(crate) node: Node,
     backends: Option<(Postgres, Redis)>,
-    pub(crate) client: Client,
-    pub(crate) namespace: String,
+    at: Namespace,
     _plane: ControlPlane,
+}
+
+impl Deref for World {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
 }
 
 /// As the operator's own command line.
@@ -81,8 +81,8 @@ impl World {
             &["redis.backends", "postgres.backends"],
         )
         .await;
-        let world = Self { operator: None, node, backends: None, client, namespace, _plane: plane };
-        let (certificate, key) = certificate("example.com");
+        let world = Self { operator: None, node, backends: None, at: Namespace::of(client, namespace), _plane: plane };
+        let (certificate, key) = certificate(&["example.com"]);
         world.secret("tls", &[("tls.crt", &certificate), ("tls.key", &key)]).await;
         world
     }
@@ -143,33 +143,6 @@ impl World {
         let (stop, task) = self.operator.take().unwrap();
         stop.cancel();
         task.await.unwrap().unwrap();
-    }
-
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    pub(crate) async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        self.api().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
-    }
-
-    /// Changes an object as a user would.
-    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
-    }
-
-    pub(crate) async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        let values: BTreeMap<_, _> = values.iter().copied().collect();
-        self.create::<Secret>(json!({ "metadata": { "name": name }, "stringData": values })).await;
     }
 
     /// A text in a Secret, when it is there.
@@ -304,10 +277,4 @@ pub(crate) fn is_serving(pod: &Pod) -> bool {
 fn serving(pod: &Pod) -> Serving {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).unwrap();
     Serving { name: pod.name_any(), address: address.parse().unwrap() }
-}
-
-/// A certificate for a domain, and its key.
-fn certificate(domain: &str) -> (String, String) {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([domain.to_owned()]).unwrap();
-    (cert.pem(), signing_key.serialize_pem())
 }
