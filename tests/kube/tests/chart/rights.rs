@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     cluster::{api, apply},
+    conditions::is_settled,
     helm::{Helm, chart},
 };
 
@@ -117,17 +118,6 @@ impl World {
 
     /// Waits until everything of a server is as it is asked for.
     async fn settled(&self, name: &str) -> XmppServer {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let conditions = server.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-            let is = |type_: &str, status: &str| {
-                let condition = conditions.iter().find(|condition| condition.type_ == type_);
-                condition.is_some_and(|condition| {
-                    condition.status == status && condition.observed_generation == server.metadata.generation
-                })
-            };
-            is("Ready", "True") && is("Progressing", "False")
-        };
         until(&self.api::<XmppServer>(), name, is_settled).await.unwrap()
     }
 

@@ -1,14 +1,16 @@
 //! A namespace with what servers stand on, nodes that play along, and an operator.
 
+// By its path: whoever takes in this file by its own takes in that one.
+#[path = "conditions.rs"]
+mod conditions;
+
 use std::{net::Ipv4Addr, ops::Deref, time::Duration};
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        core::v1::Pod,
-        events::v1::Event,
-    },
-    apimachinery::pkg::apis::meta::v1::Condition,
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    coordination::v1::Lease,
+    core::v1::Pod,
+    events::v1::Event,
 };
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -21,10 +23,18 @@ use starling_operator::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::conditions::*;
+
 /// The image of servers at first.
 pub(crate) const OLD: &str = "registry.example/starlingd:1.0.0";
 /// The image of the next release.
 pub(crate) const NEW: &str = "registry.example/starlingd:1.1.0";
+
+/// What the operators of a namespace lead by.
+pub(crate) const LEASE: &str = "starling-operator";
+
+/// The Deployments of a server `chat`.
+pub(crate) const ROLES: [&str; 3] = ["chat-router", "chat-session", "chat-c2s"];
 
 /// Kinds that are installed later are noticed within a second: that costs requests which no test counts.
 const OFFERS_SECONDS: u64 = 1;
@@ -103,7 +113,7 @@ impl World {
             namespace: Some(self.namespace.clone()),
             server_image: OLD.to_owned(),
             lease_namespace: self.namespace.clone(),
-            lease_name: "starling-operator".to_owned(),
+            lease_name: LEASE.to_owned(),
             lease_seconds: 6,
             identity: Some(name.to_owned()),
             pod_ips: vec![Ipv4Addr::LOCALHOST.into()],
@@ -145,40 +155,39 @@ impl World {
 
     /// Waits until a server's status is about its newest spec, and a condition says this.
     pub(crate) async fn told(&self, name: &str, type_: &str, status: &str, reason: &str) -> XmppServer {
-        let is_told = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let condition = condition(server, type_);
-            condition.is_some_and(|condition| {
-                condition.observed_generation == server.metadata.generation
-                    && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
-            })
-        };
+        let is_told = |server: Option<&XmppServer>| server.is_some_and(|server| says(server, type_, status, reason));
         until(&self.api::<XmppServer>(), name, is_told).await.unwrap()
     }
 
     /// Waits until everything is as it is asked for, and clients are served.
     pub(crate) async fn settled(&self, name: &str) -> XmppServer {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let is = |type_: &str, status: &str, reason: &str| {
-                condition(server, type_).is_some_and(|condition| {
-                    condition.observed_generation == server.metadata.generation
-                        && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
-                })
-            };
-            is("Ready", "True", "AllAvailable") && is("Progressing", "False", "Complete")
-        };
         until(&self.api::<XmppServer>(), name, is_settled).await.unwrap()
+    }
+
+    /// Waits until the operator of this name leads.
+    pub(crate) async fn held_by(&self, name: &str) {
+        until(&self.api::<Lease>(), LEASE, |lease| holder(lease) == Some(name)).await;
+    }
+
+    /// Waits for a number of renewals of the Lease: a clock, for an operator that does nothing else.
+    pub(crate) async fn renewals(&self, number: usize) {
+        let renewed = |lease: Option<&Lease>| lease.and_then(|lease| lease.spec.as_ref()?.renew_time.clone());
+        let leases = self.api::<Lease>();
+        for _ in 0..number {
+            let last = renewed(Some(&leases.get(LEASE).await.unwrap()));
+            until(&leases, LEASE, |lease| renewed(lease) != last).await;
+        }
     }
 
     pub(crate) async fn deployment(&self, name: &str) -> Deployment {
         self.api().get(name).await.unwrap()
     }
 
-    pub(crate) async fn generations(&self, names: [&str; 3]) -> [i64; 3] {
+    /// Of the Deployments of `chat`, in the order of [`ROLES`].
+    pub(crate) async fn generations(&self) -> [i64; 3] {
         let mut all = [0; 3];
-        for (at, name) in names.into_iter().enumerate() {
-            all[at] = self.deployment(name).await.metadata.generation.unwrap();
+        for (generation, name) in all.iter_mut().zip(ROLES) {
+            *generation = self.deployment(name).await.metadata.generation.unwrap();
         }
         all
     }
@@ -215,14 +224,9 @@ impl World {
     }
 }
 
-pub(crate) fn condition<'a>(server: &'a XmppServer, type_: &str) -> Option<&'a Condition> {
-    server.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-/// Type, status and reason of all conditions.
-pub(crate) fn conditions(server: &XmppServer) -> Vec<String> {
-    let conditions = server.status.iter().flat_map(|status| &status.conditions);
-    conditions.map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason)).collect()
+/// Who leads.
+pub(crate) fn holder(lease: Option<&Lease>) -> Option<&str> {
+    lease?.spec.as_ref()?.holder_identity.as_deref()
 }
 
 pub(crate) fn image(deployment: &Deployment) -> String {

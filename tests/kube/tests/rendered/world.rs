@@ -22,6 +22,8 @@ use starling_test_support::Authority;
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::conditions::is_settled;
+
 /// Of the user `starling`, who has it in both.
 const PASSWORD: &str = "not-the-best:of/pass@words";
 /// As it stands in a URL.
@@ -160,13 +162,6 @@ impl World {
 
     /// Waits until everything is as it is asked for, and clients are served.
     pub(crate) async fn settled(&self) {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let conditions = server.status.iter().flat_map(|status| &status.conditions);
-            let current = conditions.filter(|condition| condition.observed_generation == server.metadata.generation);
-            let said: Vec<_> = current.map(|condition| (condition.type_.as_str(), condition.reason.as_str())).collect();
-            said.contains(&("Ready", "AllAvailable")) && said.contains(&("Progressing", "Complete"))
-        };
         until(&self.api::<XmppServer>(), "chat", is_settled).await;
     }
 
