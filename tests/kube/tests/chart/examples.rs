@@ -1,26 +1,19 @@
 //! `helm/examples`: taken by the API server, and by the operator.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    time::{Duration, SystemTime},
-};
+use std::fs;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use serde_json::Value;
 use starling_kube_tests::{Kubelet, Life, Namespace, until};
 use starling_operator::{
     build::build,
-    crd::XmppServer,
-    dereference::{
-        CertificateFacts, CertificateLookup, Cluster, Dereferenced, Hidden, KeyPair, LinkCertificates, Lookup,
-        certificate_secrets, needs_link, references,
-    },
+    dereference::{Dereferenced, Hidden, Lookup, Reference, references},
     validate::validate,
 };
 
 use crate::{
     cluster::{api, apply, shared},
+    common::{self, parse},
     file,
     helm::{documents, one},
 };
@@ -31,43 +24,19 @@ fn example(name: &str) -> Vec<Value> {
 
 /// What the operator makes of a server for which everything is there; what it names in Secrets is of `backends.yaml`.
 fn built(server: &Value) -> usize {
-    let server: XmppServer = serde_json::from_value(server.clone()).unwrap();
+    let server = parse(server);
     let secret = example("backends.yaml").into_iter().find(|object| object["kind"] == "Secret").unwrap();
     let value = |name: &str, key: &str| {
         assert_eq!(secret["metadata"]["name"], name);
         Lookup::Found(Hidden::new(secret["stringData"][key].as_str().unwrap_or_else(|| panic!("no key {key}"))))
     };
-    let now = SystemTime::now();
-    let day = Duration::from_secs(24 * 60 * 60);
-    let names = server.spec.domains.iter().map(|domain| domain.name.clone()).collect();
-    let facts = CertificateFacts { names, not_before: now - day, not_after: now + 60 * day };
-    let pair = || KeyPair { certificate: "certificate\n".to_owned(), key: Hidden::new("key\n") };
-    let found = |reference: &starling_operator::dereference::Reference| match reference.key.as_str() {
+    let found = |reference: &Reference| match reference.key.as_str() {
         // The operator makes it.
         "password" => Lookup::Found(Hidden::new("s3cret")),
         key => value(&reference.name, key),
     };
-    let read = Dereferenced {
-        now,
-        image: "starlingd:1".to_owned(),
-        cluster: Cluster {
-            cert_manager: true,
-            pod_monitor: true,
-            prometheus_rule: true,
-            custom_metrics: true,
-            families: BTreeSet::new(),
-        },
-        values: references(&server).into_iter().map(|reference| (reference.clone(), found(&reference))).collect(),
-        certificates: certificate_secrets(&server)
-            .into_iter()
-            .map(|secret| (secret, CertificateLookup::Found(facts.clone())))
-            .collect::<BTreeMap<_, _>>(),
-        link: needs_link(&server).then(|| LinkCertificates {
-            authorities: "authorities\n".to_owned(),
-            router: pair(),
-            instance: pair(),
-        }),
-    };
+    let values = references(&server).into_iter().map(|reference| (reference.clone(), found(&reference))).collect();
+    let read = Dereferenced { values, ..common::cluster(&server) };
     let validated = validate(&server, &read).unwrap_or_else(|problems| panic!("{problems:?}"));
     build(&validated).iter().count()
 }
