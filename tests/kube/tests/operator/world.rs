@@ -213,12 +213,7 @@ impl World {
         let of_operator = entries.filter(|entry| entry.who() == user && entry.stage == "ResponseComplete");
         let objects = of_operator.filter_map(|entry| {
             let object = entry.object_ref?;
-            let resource = if object.subresource.is_empty() {
-                object.resource
-            } else {
-                format!("{}/{}", object.resource, object.subresource)
-            };
-            Some((entry.verb, resource, object.name))
+            Some((entry.verb, object.in_role(), object.name))
         });
         objects.filter(|(verb, resource, _)| verb != "watch" && resource != "leases").collect()
     }
