@@ -175,9 +175,7 @@ impl Node {
     /// After [`PATIENCE`].
     pub async fn says(&self, pod: &str, what: &str) {
         let log = self.of(pod, |known| Arc::clone(&known.log));
-        let mut grows = log.grows();
-        let said = grows.wait_for(|_| log.text().contains(what));
-        if timeout(PATIENCE, said).await.is_err() {
+        if timeout(PATIENCE, log.says(what)).await.is_err() {
             panic!("{pod} does not say {what:?}:\n{}", log.text());
         }
     }

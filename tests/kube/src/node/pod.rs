@@ -27,7 +27,7 @@ use super::{
     container::{Entry, Log, Place, Running},
     health::{self, Health},
     known,
-    volumes::Mounted,
+    volumes::{Mounted, files},
 };
 use crate::kubelet::{self, State, status};
 
@@ -103,10 +103,9 @@ impl Work {
         let (folder, claims) = (folder.join("volumes"), self.shared.folder.join("claims"));
         let volumes = spec.volumes.iter().flatten();
         // Nothing of it is made before all of it can be.
-        for volume in volumes.clone() {
-            Mounted::check(volume, objects)?;
-        }
-        volumes.map(|volume| Mounted::make(volume, &folder, &claims, group, objects)).collect()
+        let known = volumes.map(|volume| Ok((volume, files(volume, objects)?)));
+        let known = known.collect::<Result<Vec<_>, String>>()?.into_iter();
+        Ok(known.map(|(volume, files)| Mounted::make(volume, &folder, &claims, group, files)).collect())
     }
 
     /// Runs the init containers, one after the other, each until it succeeds. `false`: the pod is deleted.
