@@ -23,6 +23,7 @@ mod certificates;
 mod control_plane;
 mod foreign;
 mod golden;
+mod http;
 mod isolated;
 mod kubelet;
 mod namespace;
@@ -38,12 +39,12 @@ pub use self::{
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
     certificates::certificate,
     control_plane::{ControlPlane, Options},
-    foreign::foreign,
+    foreign::{kinds_of_others, prometheus_operator},
     golden::assert_golden,
     isolated::isolated,
     kubelet::{End, Kubelet, Life, State},
     namespace::Namespace,
     node::{Ended, Endpoints, Node},
     operator::Operator,
-    wait::{PATIENCE, until},
+    wait::{PATIENCE, asked, until},
 };

@@ -50,7 +50,7 @@ use self::{
     objects::Objects,
     pod::Work,
 };
-use crate::{PATIENCE, kubelet::make_node};
+use crate::{PATIENCE, http, kubelet::make_node};
 
 /// A container that has ended.
 #[derive(Clone, Debug)]
@@ -182,7 +182,7 @@ impl Node {
 
     /// The text of a pod's `/metrics`; empty while it does not answer.
     pub async fn metrics(&self, address: Ipv4Addr) -> String {
-        health::get(address, 5280, "/metrics").await.unwrap_or_default()
+        http::get((address, 5280).into(), "/metrics").await.unwrap_or_default()
     }
 
     /// To ask where Services send their clients.

@@ -7,18 +7,14 @@ use kube::{
     discovery::{Scope, oneshot::pinned_kind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Namespace, Options, foreign};
+use starling_kube_tests::{ControlPlane, Namespace, Options, prometheus_operator};
 use tokio::sync::OnceCell;
 
 /// One that has XmppServer, and kinds of prometheus-operator without a schema.
 pub(crate) async fn shared() -> &'static ControlPlane {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
     let start = || async {
-        let crds = vec![
-            starling_operator::crd::definition(),
-            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-        ];
+        let crds = [vec![starling_operator::crd::definition()], prometheus_operator()].concat();
         ControlPlane::start(Options { crds, ..Options::default() }).await
     };
     SHARED.get_or_init(start).await

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{Api, api::DynamicObject};
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Kubelet, Life, Namespace, Options, until};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, Namespace, Options, PATIENCE, asked, until};
 
 use crate::{
     cluster::{api, apply},
@@ -89,7 +89,7 @@ impl Cluster {
         pod.containers[0].image.as_ref().unwrap().rsplit_once(':').unwrap().1.to_owned()
     }
 
-    /// Waits until the API server knows the definition's [`FIELD`], or does not.
+    /// Whether the definition has its [`FIELD`].
     async fn assert_field(&self, known: bool) {
         let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
         let has = |definition: Option<&CustomResourceDefinition>| {
@@ -122,9 +122,6 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
     cluster.helm(&["upgrade", "demo", &chart, "--wait"]).await;
     cluster.assert_field(true).await;
     assert_eq!(cluster.version().await, env!("CARGO_PKG_VERSION"));
-    // Of a definition that has just changed, not all of the API server knows at once.
-    let definitions = Api::<CustomResourceDefinition>::all(cluster.client.clone());
-    until(&definitions, DEFINITION, |definition| definition.is_some()).await;
     let made = serving(&cluster, FIELD).await;
     let uid = made.metadata.uid.unwrap();
 
@@ -153,33 +150,25 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
 
 /// Upgrades as soon as the API server says that it has the kind: one that was just defined, it offers a moment later.
 async fn upgraded(cluster: &Cluster, arguments: &[&str]) -> String {
-    let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
-    loop {
+    let run = async || {
         let output = cluster.helm.run(arguments).await;
         if output.status.success() {
-            return String::from_utf8(output.stdout).unwrap();
+            return Ok(String::from_utf8(output.stdout).unwrap());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let is_early = said.contains("the cluster does not have the kind XmppServer yet");
-        assert!(is_early && tokio::time::Instant::now() < patience, "{said}");
-        // It does not say when it has.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("the cluster does not have the kind XmppServer yet"), "{said}");
+        Err(said)
+    };
+    asked(PATIENCE, run).await
 }
 
 /// Applies the server as soon as the API server takes its fields: a definition that has changed is served a moment later.
 async fn serving(cluster: &Cluster, field: &str) -> DynamicObject {
-    let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
-    loop {
-        match apply(cluster, &server("chat")).await {
-            Ok(made) => return made,
-            Err(error) => {
-                assert!(error.to_string().contains(field) && tokio::time::Instant::now() < patience, "{error}");
-                // It does not say when it has taken it up.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
-    }
+    let apply = async || {
+        let made = apply(cluster, &server("chat")).await;
+        made.inspect_err(|error| assert!(error.to_string().contains(field), "{error}"))
+    };
+    asked(PATIENCE, apply).await
 }
 
 #[tokio::test]

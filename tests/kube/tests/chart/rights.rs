@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use starling_kube_tests::{
-    ControlPlane, Entry, Kubelet, Life, Namespace, Operator, Options, State, certificate, foreign, until,
+    ControlPlane, Entry, Kubelet, Life, Namespace, Operator, Options, State, certificate, kinds_of_others, until,
 };
 use starling_operator::{
     crd::{XmppServer, definition},
@@ -76,12 +76,7 @@ impl Deref for World {
 
 impl World {
     async fn start() -> Self {
-        let crds = vec![
-            definition(),
-            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-            foreign("cert-manager.io", "Certificate", "certificates"),
-        ];
+        let crds = [vec![definition()], kinds_of_others()].concat();
         // As some distributions have it.
         let api_server = vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()];
         let plane = ControlPlane::start(Options { crds, api_server, ..Options::default() }).await;

@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, DynamicObject},
 };
 use serde_json::json;
-use starling_kube_tests::{ControlPlane, Options, certificate, until};
+use starling_kube_tests::{ControlPlane, Options, certificate, kinds_of_others, until};
 use starling_operator::{
     apply,
     crd::{XmppServer, definition},
@@ -16,10 +16,7 @@ use starling_operator::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{
-    kinds_of_others,
-    world::{World, condition},
-};
+use crate::world::{World, condition};
 
 async fn plane() -> &'static ControlPlane {
     static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();

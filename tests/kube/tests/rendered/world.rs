@@ -13,13 +13,13 @@ use starling_backends::{
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
-use starling_kube_tests::{ControlPlane, Namespace, Node, Options, certificate, programs, until};
+use starling_kube_tests::{ControlPlane, Namespace, Node, Options, asked, certificate, programs, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
 };
 use starling_test_support::Authority;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::conditions::is_settled;
@@ -29,9 +29,8 @@ const PASSWORD: &str = "not-the-best:of/pass@words";
 /// As it stands in a URL.
 const ESCAPED: &str = "not-the-best%3Aof%2Fpass%40words";
 
-/// Where nothing can be awaited, it is looked at so often, and so many times.
-const ASKED_EVERY: Duration = Duration::from_millis(50);
-const ASKED: u32 = 1200;
+/// Where nothing can be awaited, it is looked at for so long.
+const ASKED_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     // Fields are dropped in this order: the control plane last.
@@ -153,6 +152,13 @@ impl World {
         text(&found.unwrap(), key)
     }
 
+    /// Somebody gets an account, by way of a pod that runs.
+    pub(crate) async fn add_user(&self, pod: &str, address: &str, password: &str) {
+        let add = ["user", "add", address, "--config", "/etc/starling/config/starling.toml"];
+        let added = self.node.run(pod, &add, &format!("{password}\n")).await;
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    }
+
     pub(crate) async fn server(&self, spec: Value) -> XmppServer {
         let metadata = json!({ "name": "chat" });
         let kind =
@@ -185,8 +191,9 @@ impl World {
 
     /// Waits until a pod serves that did not before.
     pub(crate) async fn another(&self, component: &str, before: &[Serving]) -> Serving {
-        self.until_serving(component, |serving| serving.iter().any(|pod| !before.contains(pod))).await;
-        self.serving(component).await.into_iter().find(|pod| !before.contains(pod)).unwrap()
+        let is_new = |pod: &Serving| !before.contains(pod);
+        let serving = self.until_serving(component, |serving| serving.iter().any(is_new)).await;
+        serving.into_iter().find(is_new).unwrap()
     }
 
     /// Waits until the pods that serve are as they are to be.
@@ -221,28 +228,24 @@ impl World {
     /// Waits until a pod's process sees this in a file.
     pub(crate) async fn has_file(&self, pod: &Serving, path: &str, content: &str) {
         // Files are changed by the node, which says nothing of it.
-        for _ in 0..ASKED {
-            if self.node.file(&pod.name, path).as_deref() == Some(content) {
-                return;
-            }
-            sleep(ASKED_EVERY).await;
-        }
-        panic!("{}: {path} is as it was", pod.name);
+        asked(ASKED_FOR, async || {
+            let is_there = self.node.file(&pod.name, path).as_deref() == Some(content);
+            is_there.then_some(()).ok_or_else(|| format!("{}: {path} is as it was", pod.name))
+        })
+        .await;
     }
 
     /// Waits until a metric of a pod, by its name with labels, is this.
     pub(crate) async fn metric(&self, pod: &Serving, name: &str, value: u32) {
         let line = format!("{name} {value}");
-        let mut text = String::new();
         // Nobody tells when a number changes.
-        for _ in 0..ASKED {
-            text = self.node.metrics(pod.address).await;
-            if text.lines().any(|found| found == line) {
-                return;
-            }
-            sleep(ASKED_EVERY).await;
-        }
-        panic!("{}: not {line} in\n{text}\n{}", pod.name, self.node.log(&pod.name));
+        asked(ASKED_FOR, async || {
+            let text = self.node.metrics(pod.address).await;
+            let is_there = text.lines().any(|found| found == line);
+            let missing = || format!("{}: not {line} in\n{text}\n{}", pod.name, self.node.log(&pod.name));
+            is_there.then_some(()).ok_or_else(missing)
+        })
+        .await;
     }
 }
 
