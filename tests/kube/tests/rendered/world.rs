@@ -8,8 +8,10 @@ use k8s_openapi::api::{
     core::v1::{Pod, Secret},
 };
 use kube::{ResourceExt as _, api::ListParams};
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use starling_backends::{
+    Authority,
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
@@ -18,7 +20,6 @@ use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
 };
-use starling_test_support::Authority;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -90,10 +91,9 @@ impl World {
 
     /// Starts Redis and PostgreSQL, with no more rights than are needed, and puts the Secrets about them into the namespace.
     pub(crate) async fn start_backends(&mut self) {
-        let folder = tempfile::tempdir().unwrap();
-        let identity = Authority::new().issue(&["postgres.backends"], folder.path());
-        let [certificate, key, ca] = [identity.certificate, identity.key, identity.authorities]
-            .map(|file| std::fs::read_to_string(file).unwrap());
+        let authority = Authority::new();
+        let names = vec!["postgres.backends".to_owned()];
+        let (certificate, key) = authority.sign(CertificateParams::new(names).unwrap());
         let tls = postgres::Tls { certificate, key };
         let options = postgres::Options {
             port: Some(5432),
@@ -117,7 +117,7 @@ impl World {
         let url = |scheme: &str, host: &str| format!("{scheme}://starling:{ESCAPED}@{host}");
         self.secret("redis", &[("url", &url("redis", "redis.backends:6379"))]).await;
         self.secret("database", &[("url", &url("postgres", "postgres.backends:5432/starling"))]).await;
-        self.secret("database-ca", &[("ca.crt", &ca)]).await;
+        self.secret("database-ca", &[("ca.crt", &authority.certificate())]).await;
         self.backends = Some((postgres, redis));
     }
 
