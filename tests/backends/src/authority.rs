@@ -38,7 +38,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// A certificate of its own making, and its key, PEM.
+    /// Signs a certificate of these parameters, for a key of its own. Returns both, PEM.
     #[must_use]
     pub fn sign(&self, params: CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
