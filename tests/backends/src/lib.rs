@@ -7,17 +7,20 @@
 //!        └─► Redis    ──► redis-server, redis-sentinel (children): alone, watched by sentinels, or a cluster
 //! ```
 //!
-//! Beside them, where the project's own programs are that tests start ([`program`]).
+//! Beside them, where the project's own programs are that tests start ([`program`]), and an authority for whatever they show each
+//! other ([`Authority`]).
 //!
 //! Everything else in it panics when something is not as expected: it is part of tests.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
+mod authority;
 mod ports;
 pub mod postgres;
 mod program;
 pub mod redis;
 
 pub use self::{
+    authority::{Authority, Identity},
     ports::Port,
     program::{NotBuilt, program},
 };

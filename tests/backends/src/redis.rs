@@ -9,7 +9,6 @@
 //! Nothing is saved to disk unless asked for, everything listens on 127.0.0.1 alone, and every child ends with the thread
 //! that started it. A server that was ended can be started again on its port. Ready is a server when it says so itself.
 
-mod certificates;
 mod cluster;
 mod process;
 mod watched;
@@ -23,12 +22,12 @@ use std::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use self::{certificates::Certificates, process::Process};
+use self::process::Process;
 pub use self::{
     cluster::Cluster,
     watched::{SENTINEL_PASSWORD, Watched},
 };
-use crate::Port;
+use crate::{Authority, Identity, Port};
 
 /// The password of the user `default` where [`Options::users`] are given: for whoever administers the server.
 pub const ADMIN_PASSWORD: &str = "the-password-of-the-administrator";
@@ -59,7 +58,7 @@ pub struct Redis {
     /// Of a port that was free.
     _kept: Option<Port>,
     folder: PathBuf,
-    certificates: Option<Certificates>,
+    identity: Option<Identity>,
     _temporary: Option<TempDir>,
 }
 
@@ -68,11 +67,10 @@ impl Redis {
     pub async fn start(options: Options) -> Self {
         let temporary = options.folder.is_none().then(|| tempfile::tempdir().unwrap());
         let folder = options.folder.clone().unwrap_or_else(|| temporary.as_ref().unwrap().path().to_owned());
-        let certificates = options.tls.then(|| Certificates::write(&folder));
+        let identity = options.tls.then(|| Authority::new().issue(&["localhost", "127.0.0.1"], &folder));
         let kept = options.port.is_none().then(Port::free);
         let port = options.port.or_else(|| kept.as_ref().map(Port::number)).unwrap();
-        let mut server =
-            Self { process: None, options, port, _kept: kept, folder, certificates, _temporary: temporary };
+        let mut server = Self { process: None, options, port, _kept: kept, folder, identity, _temporary: temporary };
         server.start_again().await;
         server
     }
@@ -90,11 +88,11 @@ impl Redis {
         // By default, a primary waits five seconds for further replicas before it serves the first.
         let mut lines = String::from("bind 127.0.0.1\ndaemonize no\nrepl-diskless-sync-delay 0\n");
         let port = self.port;
-        match &self.certificates {
+        match &self.identity {
             None => writeln!(lines, "port {port}").unwrap(),
-            Some(Certificates { certificate, key, ca }) => {
+            Some(Identity { certificate, key, authorities }) => {
                 write!(lines, "port 0\ntls-port {port}\ntls-auth-clients no\ntls-replication yes\n").unwrap();
-                let (certificate, key, ca) = (certificate.display(), key.display(), ca.display());
+                let (certificate, key, ca) = (certificate.display(), key.display(), authorities.display());
                 write!(lines, "tls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\n").unwrap();
             }
         }
@@ -134,7 +132,7 @@ impl Redis {
     /// If it has none.
     #[must_use]
     pub fn ca(&self) -> &Path {
-        &self.certificates.as_ref().expect("it was started with TLS").ca
+        &self.identity.as_ref().expect("it was started with TLS").authorities
     }
 
     /// Whether it runs: it may have ended by itself.
@@ -186,8 +184,8 @@ impl Redis {
     /// Lets the administrator carry out a command, and returns what `redis-cli` prints, without the last line's end.
     pub async fn command(&self, arguments: &[&str]) -> String {
         let mut cli = cli(self.port);
-        if let Some(certificates) = &self.certificates {
-            cli.arg("--tls").arg("--cacert").arg(&certificates.ca);
+        if let Some(identity) = &self.identity {
+            cli.arg("--tls").arg("--cacert").arg(&identity.authorities);
         }
         if !self.options.users.is_empty() {
             cli.env("REDISCLI_AUTH", ADMIN_PASSWORD);

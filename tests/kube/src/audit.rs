@@ -86,6 +86,17 @@ pub struct ResponseStatus {
     pub message: String,
 }
 
+impl ObjectReference {
+    /// As a role names it: `deployments`, `deployments/status`.
+    #[must_use]
+    pub fn in_role(&self) -> String {
+        match self.subresource.as_str() {
+            "" => self.resource.clone(),
+            subresource => format!("{}/{subresource}", self.resource),
+        }
+    }
+}
+
 impl Entry {
     /// The user's name; the one who was spoken for, not who spoke.
     #[must_use]

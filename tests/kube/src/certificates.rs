@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use starling_backends::Authority;
 
 /// A certificate's file and that of its key.
 #[derive(Debug)]
@@ -33,23 +34,17 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     pub(crate) fn write(folder: &Path) -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.distinguished_name.push(DnType::CommonName, "Starling's tests");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let issuer = Issuer::new(ca, ca_key);
+        let authority = Authority::new();
         let sign = |name: &str, params: CertificateParams| {
-            let key = KeyPair::generate().unwrap();
-            let certificate = params.signed_by(&key, &issuer).unwrap();
+            let (certificate, key) = authority.sign(params);
             Pair {
-                certificate: write(folder, &format!("{name}.crt"), &certificate.pem()),
-                key: write(folder, &format!("{name}.key"), &key.serialize_pem()),
+                certificate: write(folder, &format!("{name}.crt"), &certificate),
+                key: write(folder, &format!("{name}.key"), &key),
             }
         };
         let tokens = KeyPair::generate().unwrap();
         Self {
-            ca: write(folder, "ca.crt", &ca_certificate.pem()),
+            ca: write(folder, "ca.crt", &authority.certificate()),
             server: sign("server", server()),
             admin: sign("admin", client("admin", Some("system:masters"))),
             controllers: sign("controllers", client("system:kube-controller-manager", None)),
@@ -76,6 +71,14 @@ fn client(user: &str, group: Option<&str>) -> CertificateParams {
     }
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params
+}
+
+/// A certificate for these names that has signed itself, and its key, PEM.
+#[must_use]
+pub fn certificate(names: &[&str]) -> (String, String) {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
 }
 
 /// For nobody else to read.

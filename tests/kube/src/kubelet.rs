@@ -8,7 +8,7 @@
 //!
 //! The rule is asked again for every change, so that a test that changes the rule sees stuck pods mend, and good ones break.
 
-pub(crate) mod status;
+mod status;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -275,9 +275,20 @@ async fn live(pods: &Api<Pod>, pod: &Pod, state: State) -> Result<(), Error> {
         // Its status follows when the binding is heard of.
         return bind(pods, pod).await;
     }
-    let Some(status) = status::patch(pod, state, None, Timestamp::now()) else { return Ok(()) };
+    tell(pods, pod, state, None).await.map(drop)
+}
+
+/// Tells the API server how a pod is, unless it says so already. Returns the pod as it is after that. `address`: its own, if it has
+/// one.
+pub(crate) async fn tell(
+    pods: &Api<Pod>,
+    pod: &Pod,
+    state: State,
+    address: Option<&str>,
+) -> Result<Option<Pod>, Error> {
+    let Some(status) = status::patch(pod, state, address, Timestamp::now()) else { return Ok(None) };
     let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid()}, "status": status}));
-    pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.map(drop)
+    pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await.map(Some)
 }
 
 /// Binds a pod to the node, as a scheduler does.

@@ -23,8 +23,10 @@ mod certificates;
 mod control_plane;
 mod foreign;
 mod golden;
+mod http;
 mod isolated;
 mod kubelet;
+mod namespace;
 mod node;
 mod operator;
 mod process;
@@ -35,12 +37,14 @@ mod wait;
 pub use self::{
     access::Access,
     audit::{Audit, Entry, ObjectReference, ResponseStatus, User},
+    certificates::certificate,
     control_plane::{ControlPlane, Options},
-    foreign::foreign,
+    foreign::{kinds_of_others, prometheus_operator},
     golden::assert_golden,
     isolated::isolated,
     kubelet::{End, Kubelet, Life, State},
+    namespace::Namespace,
     node::{Ended, Endpoints, Node},
     operator::Operator,
-    wait::{PATIENCE, until},
+    wait::{PATIENCE, asked, until},
 };

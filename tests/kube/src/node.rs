@@ -50,7 +50,7 @@ use self::{
     objects::Objects,
     pod::Work,
 };
-use crate::{PATIENCE, kubelet::make_node};
+use crate::{PATIENCE, http, kubelet::make_node};
 
 /// A container that has ended.
 #[derive(Clone, Debug)]
@@ -175,16 +175,14 @@ impl Node {
     /// After [`PATIENCE`].
     pub async fn says(&self, pod: &str, what: &str) {
         let log = self.of(pod, |known| Arc::clone(&known.log));
-        let mut grows = log.grows();
-        let said = grows.wait_for(|_| log.text().contains(what));
-        if timeout(PATIENCE, said).await.is_err() {
+        if timeout(PATIENCE, log.says(what)).await.is_err() {
             panic!("{pod} does not say {what:?}:\n{}", log.text());
         }
     }
 
     /// The text of a pod's `/metrics`; empty while it does not answer.
     pub async fn metrics(&self, address: Ipv4Addr) -> String {
-        health::get(address, 5280, "/metrics").await.unwrap_or_default()
+        http::get((address, 5280).into(), "/metrics").await.unwrap_or_default()
     }
 
     /// To ask where Services send their clients.

@@ -1,20 +1,16 @@
 //! `starling-operator`, as a process of its own.
 
-use std::{
-    net::SocketAddr,
-    process::{ExitStatus, Stdio},
-};
+use std::process::{ExitStatus, Stdio};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
+    io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
     sync::watch,
     time::timeout,
 };
 
-use crate::{Access, PATIENCE, programs};
+use crate::{Access, PATIENCE, http, programs};
 
 /// A process that ends with its test.
 #[derive(Debug)]
@@ -68,11 +64,7 @@ impl Operator {
     /// Asks its HTTP port. Returns the status line and the rest of the answer.
     pub async fn get(&self, path: &str) -> (String, String) {
         let address = self.said("Metrics and probes are served").await["address"].as_str().unwrap().to_owned();
-        let mut stream = TcpStream::connect(address.parse::<SocketAddr>().unwrap()).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = http::get(address.parse().unwrap(), path).await.unwrap();
         let (status, rest) = answer.split_once("\r\n").unwrap();
         (status.to_owned(), rest.to_owned())
     }

@@ -1,13 +1,20 @@
-//! Waiting until an object is as it should be.
+//! Waiting: until an object is as it should be, and where nobody says when there is an answer.
 
-use std::{fmt::Debug, sync::Mutex, time::Duration};
+use std::{
+    fmt::{Debug, Display},
+    sync::Mutex,
+    time::Duration,
+};
 
 use kube::{Api, Resource, runtime::wait::await_condition};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// What takes longer has failed.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// So often is asked again what says nothing by itself.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` holds for the object of this name, which is `None` while it is not there, and returns it.
 ///
@@ -32,4 +39,26 @@ where
             panic!("{} is not as expected after {PATIENCE:?}: {last}", api.resource_url())
         }
     }
+}
+
+/// Asks again and again, until there is an answer: for what nobody tells of when it changes.
+///
+/// # Panics
+/// After this time: with what was said instead of an answer.
+pub async fn asked<T, E: Display>(within: Duration, mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let mut last = None;
+    let answered = async {
+        loop {
+            match ask().await {
+                Ok(answer) => return answer,
+                Err(said) => last = Some(said),
+            }
+            sleep(ASKED_EVERY).await;
+        }
+    };
+    let answer = timeout(within, answered).await;
+    answer.unwrap_or_else(|_| match last {
+        Some(said) => panic!("after {within:?}: {said}"),
+        None => panic!("nothing is said for {within:?}"),
+    })
 }

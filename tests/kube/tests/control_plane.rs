@@ -22,7 +22,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{Access, ControlPlane, End, Kubelet, Life, Options, PATIENCE, State, until};
+use starling_kube_tests::{Access, ControlPlane, End, Kubelet, Life, Options, PATIENCE, State, asked, until};
 
 async fn create<K>(api: &Api<K>, object: Value) -> K
 where
@@ -254,12 +254,12 @@ async fn what_is_owned_goes_with_its_owner() {
 
 /// Waits until its user may list them: the API server hears of its own roles a moment later, and does not say when it has.
 async fn allowed(secrets: &Api<Secret>) {
-    let patience = tokio::time::Instant::now() + PATIENCE;
-    while let Err(error) = secrets.list(&ListParams::default()).await {
-        let is_refused = matches!(&error, Error::Api(status) if status.code == 403);
-        assert!(is_refused && tokio::time::Instant::now() < patience, "{error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let is_refused = |error: &Error| matches!(error, Error::Api(status) if status.code == 403);
+    asked(PATIENCE, async || {
+        let answer = secrets.list(&ListParams::default()).await;
+        answer.inspect_err(|error| assert!(is_refused(error), "{error}"))
+    })
+    .await;
 }
 
 #[tokio::test]

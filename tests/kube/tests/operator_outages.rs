@@ -60,7 +60,7 @@ async fn a_resource_that_is_not_understood_stops_no_other_and_an_api_server_that
         let reason = object.and_then(|object| object.data.pointer("/status/conditions/0/reason"));
         reason == Some(&json!("Undecodable"))
     };
-    let strange = kube::runtime::wait::await_condition(dynamic.clone(), "strange", is_told).await.unwrap().unwrap();
+    let strange = until(&dynamic, "strange", is_told).await.unwrap();
     let message = strange.data.pointer("/status/conditions/0/message").unwrap().as_str().unwrap();
     assert!(message.contains("Galactic"), "{message}");
     assert!(world.events("strange").await.contains(&("Ready".to_owned(), "Undecodable".to_owned())));

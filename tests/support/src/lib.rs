@@ -12,16 +12,16 @@
 //! Everything in it panics when something is not as expected: it *is* the test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc)]
 
-mod authority;
 mod client;
 mod scram;
 mod server;
 mod tls;
 
-pub use authority::{Authority, Identity};
 pub use client::{Counters, Enabled, Failed, Header, RawClient, Received, befriend, body, condition, decode};
 pub use scram::{Binding, Scram};
 pub use server::{Builder, Server, clustered};
+/// For the connections between processes.
+pub use starling_backends::{Authority, Identity};
 /// A row of an account, and what is in it.
 pub use starling_store::messages::{Direction, MessageId, RowState, StoredRow as Row};
 /// An element inside of one.

@@ -12,7 +12,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSecurityContext};
@@ -64,19 +64,17 @@ impl Image {
 
 /// What a pod has said so far, all of its containers.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    text: Mutex<String>,
-    lines: watch::Sender<u64>,
-}
+pub(super) struct Log(watch::Sender<String>);
 
 impl Log {
     pub(super) fn text(&self) -> String {
-        self.text.lock().unwrap().clone()
+        self.0.borrow().clone()
     }
 
-    /// Changes with each line.
-    pub(super) fn grows(&self) -> watch::Receiver<u64> {
-        self.lines.subscribe()
+    /// Waits until this was said.
+    pub(super) async fn says(&self, what: &str) {
+        // There is no error: the sender is here.
+        self.0.subscribe().wait_for(|text| text.contains(what)).await.ok();
     }
 
     fn read(self: &Arc<Self>, from: impl AsyncRead + Send + Unpin + 'static) {
@@ -84,8 +82,7 @@ impl Log {
         tokio::spawn(async move {
             let mut lines = BufReader::new(from).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                log.text.lock().unwrap().push_str(&format!("{line}\n"));
-                log.lines.send_modify(|count| *count += 1);
+                log.0.send_modify(|text| text.extend([line.as_str(), "\n"]));
             }
         });
     }

@@ -1,17 +1,20 @@
 //! Probes, as a kubelet does them: one for the start, and then for readiness and life.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::core::v1::{Container, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     sync::watch,
     time::{sleep, timeout},
 };
+
+use crate::http::get;
 
 /// What the probes say of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ pub(super) async fn probe(container: Container, address: Ipv4Addr, says: watch::
 
 struct Asked {
     path: String,
-    address: (Ipv4Addr, u16),
+    address: SocketAddr,
     every: Duration,
     within: Duration,
     failures: i32,
@@ -77,7 +80,7 @@ impl Asked {
             |seconds: Option<i32>, default| Duration::from_secs(seconds.unwrap_or(default).try_into().unwrap());
         Self {
             path: http.path.clone().unwrap_or_else(|| "/".to_owned()),
-            address: (address, port.try_into().unwrap()),
+            address: (address, port.try_into().unwrap()).into(),
             every: seconds(probe.period_seconds, 10),
             within: seconds(probe.timeout_seconds, 1),
             failures: probe.failure_threshold.unwrap_or(3),
@@ -104,17 +107,8 @@ impl Asked {
     }
 
     async fn ask(&self) -> std::io::Result<bool> {
-        let answer = get(self.address.0, self.address.1, &self.path).await?;
+        let answer = get(self.address, &self.path).await?;
         let status = answer.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
         Ok(status.is_some_and(|status| (200..400).contains(&status)))
     }
-}
-
-/// The whole answer of an HTTP server.
-pub(super) async fn get(address: Ipv4Addr, port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect((address, port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -8,15 +8,8 @@
 
 use std::{path::Path, process::ExitStatus, sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec},
-    jiff::Timestamp,
-};
-use kube::{
-    Api, Error, ResourceExt as _,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kube::{Error, ResourceExt as _};
 use tokio::{
     sync::watch,
     time::{Instant, timeout, timeout_at},
@@ -27,9 +20,9 @@ use super::{
     container::{Entry, Log, Place, Running},
     health::{self, Health},
     known,
-    volumes::Mounted,
+    volumes::{Mounted, files},
 };
-use crate::kubelet::{self, State, status};
+use crate::kubelet::{self, State};
 
 /// What ended badly is started again after so long.
 const BACK_OFF: Duration = Duration::from_secs(2);
@@ -103,10 +96,9 @@ impl Work {
         let (folder, claims) = (folder.join("volumes"), self.shared.folder.join("claims"));
         let volumes = spec.volumes.iter().flatten();
         // Nothing of it is made before all of it can be.
-        for volume in volumes.clone() {
-            Mounted::check(volume, objects)?;
-        }
-        volumes.map(|volume| Mounted::make(volume, &folder, &claims, group, objects)).collect()
+        let known = volumes.map(|volume| Ok((volume, files(volume, objects)?)));
+        let known = known.collect::<Result<Vec<_>, String>>()?.into_iter();
+        Ok(known.map(|(volume, files)| Mounted::make(volume, &folder, &claims, group, files)).collect())
     }
 
     /// Runs the init containers, one after the other, each until it succeeds. `false`: the pod is deleted.
@@ -241,14 +233,8 @@ impl Work {
     async fn tell(&mut self, state: State, place: &Place) {
         let pod = self.told.take().unwrap_or_else(|| Pod::clone(&self.pod.borrow()));
         let address = place.network.address.to_string();
-        let Some(status) = status::patch(&pod, state, Some(&address), Timestamp::now()) else {
-            self.told = Some(pod);
-            return;
-        };
-        let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
-        let pods: &Api<Pod> = &self.shared.pods;
-        let answer = pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await;
-        accepted(answer.map(|pod| self.told = Some(pod)));
+        let answer = kubelet::tell(&self.shared.pods, &pod, state, Some(&address)).await;
+        accepted(answer.map(|told| self.told = Some(told.unwrap_or(pod))));
     }
 
     async fn is_deleted_within(&mut self, time: Duration) -> bool {

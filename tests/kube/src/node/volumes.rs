@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{KeyToPath, Volume};
 use super::objects::{Data, Objects};
 
 /// Files by their path in the volume, with their modes.
-type Files = BTreeMap<String, (Vec<u8>, u32)>;
+pub(super) type Files = BTreeMap<String, (Vec<u8>, u32)>;
 
 /// A volume that a pod has.
 #[derive(Debug)]
@@ -32,37 +32,19 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// Makes the volume in `folder`, or says which object it waits for. `claims`: where persistent volumes are, which nobody
-    /// has to provide here.
-    pub(super) fn make(
-        spec: &Volume,
-        folder: &Path,
-        claims: &Path,
-        group: Option<u32>,
-        objects: &Objects,
-    ) -> Result<Self, String> {
-        let new = |folder: PathBuf, files| Self { spec: spec.clone(), folder, group, files, generation: 0 };
-        if let Some(claim) = &spec.persistent_volume_claim {
-            let mounted = new(claims.join(&claim.claim_name), Files::new());
-            mounted.make_writable();
-            return Ok(mounted);
+    /// Makes the volume in `folder`, of its [`files`]. `claims`: where persistent volumes are, which nobody has to provide here.
+    pub(super) fn make(spec: &Volume, folder: &Path, claims: &Path, group: Option<u32>, files: Option<Files>) -> Self {
+        let folder = match &spec.persistent_volume_claim {
+            Some(claim) => claims.join(&claim.claim_name),
+            None => folder.join(&spec.name),
+        };
+        fs::create_dir_all(&folder).unwrap();
+        let mut mounted = Self { spec: spec.clone(), folder, group, files: Files::new(), generation: 0 };
+        match files {
+            Some(files) => mounted.publish(files),
+            None => mounted.make_writable(),
         }
-        if spec.empty_dir.is_some() {
-            let mounted = new(folder.join(&spec.name), Files::new());
-            mounted.make_writable();
-            return Ok(mounted);
-        }
-        let files = files(spec, objects)?;
-        let mut mounted = new(folder.join(&spec.name), Files::new());
-        fs::create_dir_all(&mounted.folder).unwrap();
-        mounted.publish(files);
-        Ok(mounted)
-    }
-
-    /// Says which object a volume would wait for.
-    pub(super) fn check(spec: &Volume, objects: &Objects) -> Result<(), String> {
-        let is_empty = spec.empty_dir.is_some() || spec.persistent_volume_claim.is_some();
-        if is_empty { Ok(()) } else { files(spec, objects).map(drop) }
+        mounted
     }
 
     pub(super) fn name(&self) -> &str {
@@ -75,10 +57,7 @@ impl Mounted {
 
     /// Brings the files up to date. An object that is gone leaves them as they are.
     pub(super) fn update(&mut self, objects: &Objects) {
-        if self.generation == 0 {
-            return;
-        }
-        if let Ok(files) = files(&self.spec, objects)
+        if let Ok(Some(files)) = files(&self.spec, objects)
             && files != self.files
         {
             self.publish(files);
@@ -86,7 +65,6 @@ impl Mounted {
     }
 
     fn make_writable(&self) {
-        fs::create_dir_all(&self.folder).unwrap();
         chown(&self.folder, None, self.group).unwrap();
         fs::set_permissions(&self.folder, Permissions::from_mode(0o2777)).unwrap();
     }
@@ -124,8 +102,12 @@ impl Mounted {
     }
 }
 
-/// What stands in a volume that is made of objects. An error: the object or the key that is not there.
-fn files(volume: &Volume, objects: &Objects) -> Result<Files, String> {
+/// What stands in a volume that is made of objects; `None`: it is for the pod to write to. An error: the object or the key that is
+/// not there.
+pub(super) fn files(volume: &Volume, objects: &Objects) -> Result<Option<Files>, String> {
+    if volume.empty_dir.is_some() || volume.persistent_volume_claim.is_some() {
+        return Ok(None);
+    }
     let mut files = Files::new();
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
@@ -145,7 +127,7 @@ fn files(volume: &Volume, objects: &Objects) -> Result<Files, String> {
     } else {
         panic!("{}: this node knows no such volume: {volume:?}", volume.name);
     }
-    Ok(files)
+    Ok(Some(files))
 }
 
 fn secret<'a>(objects: &'a Objects, name: &str) -> Result<&'a Data, String> {
@@ -185,7 +167,10 @@ mod tests {
             ] } }] },
         }))
         .unwrap();
-        let make = |objects: &Objects| Mounted::make(&volume, folder.path(), folder.path(), None, objects);
+        let make = |objects: &Objects| {
+            let files = files(&volume, objects)?;
+            Ok::<_, String>(Mounted::make(&volume, folder.path(), folder.path(), None, files))
+        };
         assert_eq!(make(&Objects::default()).unwrap_err(), "Secret tls");
         let mut mounted = make(&objects("old")).unwrap();
         let file = folder.path().join("tls/example/tls.crt");

@@ -1,57 +1,53 @@
 //! A cluster that has the kinds which the chart is about, and applying anything to it.
 
 use kube::{
-    Api, Client, Error,
+    Api, Error,
     api::{DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
     discovery::{Scope, oneshot::pinned_kind},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Options, foreign};
+use starling_kube_tests::{ControlPlane, Namespace, Options, prometheus_operator};
 use tokio::sync::OnceCell;
 
 /// One that has XmppServer, and kinds of prometheus-operator without a schema.
 pub(crate) async fn shared() -> &'static ControlPlane {
     static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
     let start = || async {
-        let crds = vec![
-            starling_operator::crd::definition(),
-            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-        ];
+        let crds = [vec![starling_operator::crd::definition()], prometheus_operator()].concat();
         ControlPlane::start(Options { crds, ..Options::default() }).await
     };
     SHARED.get_or_init(start).await
 }
 
-/// The API of an object's kind, in the object's namespace, or else in `namespace`.
-pub(crate) async fn api(client: &Client, object: &Value, namespace: &str) -> Api<DynamicObject> {
+/// The API of an object's kind, in the object's namespace, or else in this one.
+pub(crate) async fn api(at: &Namespace, object: &Value) -> Api<DynamicObject> {
     let version = object["apiVersion"].as_str().unwrap();
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap());
-    let (resource, capabilities) = pinned_kind(client, &kind).await.unwrap();
+    let (resource, capabilities) = pinned_kind(&at.client, &kind).await.unwrap();
     match capabilities.scope {
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Cluster => Api::all_with(at.client.clone(), &resource),
         Scope::Namespaced => {
-            let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
-            Api::namespaced_with(client.clone(), namespace, &resource)
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&at.namespace);
+            Api::namespaced_with(at.client.clone(), namespace, &resource)
         }
     }
 }
 
 /// Applies it; fields that its kind does not have are refused.
-pub(crate) async fn apply(client: &Client, object: &Value, namespace: &str) -> Result<DynamicObject, Error> {
-    patch(client, object, namespace, PatchParams::apply("tests").force().validation_strict()).await
+pub(crate) async fn apply(at: &Namespace, object: &Value) -> Result<DynamicObject, Error> {
+    patch(at, object, PatchParams::apply("tests").force().validation_strict()).await
 }
 
 /// Asks what applying it would do.
-pub(crate) async fn dry_run(client: &Client, object: &Value, namespace: &str) -> Result<DynamicObject, Error> {
-    patch(client, object, namespace, PatchParams::apply("tests").force().validation_strict().dry_run()).await
+pub(crate) async fn dry_run(at: &Namespace, object: &Value) -> Result<DynamicObject, Error> {
+    patch(at, object, PatchParams::apply("tests").force().validation_strict().dry_run()).await
 }
 
-async fn patch(client: &Client, object: &Value, namespace: &str, params: PatchParams) -> Result<DynamicObject, Error> {
+async fn patch(at: &Namespace, object: &Value, params: PatchParams) -> Result<DynamicObject, Error> {
     let name = object["metadata"]["name"].as_str().unwrap();
-    api(client, object, namespace).await.patch(name, &params, &Patch::Apply(object)).await
+    api(at, object).await.patch(name, &params, &Patch::Apply(object)).await
 }
 
 /// The pod that a Deployment or StatefulSet would make.

@@ -1,27 +1,19 @@
 //! `helm/examples`: taken by the API server, and by the operator.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    time::{Duration, SystemTime},
-};
+use std::fs;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use kube::Api;
 use serde_json::Value;
-use starling_kube_tests::{Kubelet, Life, until};
+use starling_kube_tests::{Kubelet, Life, Namespace, until};
 use starling_operator::{
     build::build,
-    crd::XmppServer,
-    dereference::{
-        CertificateFacts, CertificateLookup, Cluster, Dereferenced, Hidden, KeyPair, LinkCertificates, Lookup,
-        certificate_secrets, needs_link, references,
-    },
+    dereference::{Dereferenced, Hidden, Lookup, Reference, references},
     validate::validate,
 };
 
 use crate::{
-    cluster::{apply, shared},
+    cluster::{api, apply, shared},
+    common::{self, parse},
     file,
     helm::{documents, one},
 };
@@ -32,43 +24,19 @@ fn example(name: &str) -> Vec<Value> {
 
 /// What the operator makes of a server for which everything is there; what it names in Secrets is of `backends.yaml`.
 fn built(server: &Value) -> usize {
-    let server: XmppServer = serde_json::from_value(server.clone()).unwrap();
+    let server = parse(server);
     let secret = example("backends.yaml").into_iter().find(|object| object["kind"] == "Secret").unwrap();
     let value = |name: &str, key: &str| {
         assert_eq!(secret["metadata"]["name"], name);
         Lookup::Found(Hidden::new(secret["stringData"][key].as_str().unwrap_or_else(|| panic!("no key {key}"))))
     };
-    let now = SystemTime::now();
-    let day = Duration::from_secs(24 * 60 * 60);
-    let names = server.spec.domains.iter().map(|domain| domain.name.clone()).collect();
-    let facts = CertificateFacts { names, not_before: now - day, not_after: now + 60 * day };
-    let pair = || KeyPair { certificate: "certificate\n".to_owned(), key: Hidden::new("key\n") };
-    let found = |reference: &starling_operator::dereference::Reference| match reference.key.as_str() {
+    let found = |reference: &Reference| match reference.key.as_str() {
         // The operator makes it.
         "password" => Lookup::Found(Hidden::new("s3cret")),
         key => value(&reference.name, key),
     };
-    let read = Dereferenced {
-        now,
-        image: "starlingd:1".to_owned(),
-        cluster: Cluster {
-            cert_manager: true,
-            pod_monitor: true,
-            prometheus_rule: true,
-            custom_metrics: true,
-            families: BTreeSet::new(),
-        },
-        values: references(&server).into_iter().map(|reference| (reference.clone(), found(&reference))).collect(),
-        certificates: certificate_secrets(&server)
-            .into_iter()
-            .map(|secret| (secret, CertificateLookup::Found(facts.clone())))
-            .collect::<BTreeMap<_, _>>(),
-        link: needs_link(&server).then(|| LinkCertificates {
-            authorities: "authorities\n".to_owned(),
-            router: pair(),
-            instance: pair(),
-        }),
-    };
+    let values = references(&server).into_iter().map(|reference| (reference.clone(), found(&reference))).collect();
+    let read = Dereferenced { values, ..common::cluster(&server) };
     let validated = validate(&server, &read).unwrap_or_else(|problems| panic!("{problems:?}"));
     build(&validated).iter().count()
 }
@@ -76,15 +44,15 @@ fn built(server: &Value) -> usize {
 #[tokio::test]
 async fn a_server_in_one_pod_is_taken_by_the_api_server_and_by_the_operator() {
     let plane = shared().await;
-    let (client, namespace) = (plane.client().await, plane.namespace().await);
+    let at = Namespace::of(plane.client().await, plane.namespace().await);
     for name in ["standalone.yaml", "distributed.yaml"] {
         let objects = example(name);
-        let applied = apply(&client, one(&objects, "XmppServer"), &namespace).await;
+        let applied = apply(&at, one(&objects, "XmppServer")).await;
         // With the schema's defaults, and the name that a server has.
         let applied = applied.unwrap_or_else(|error| panic!("{name}: {error}"));
         let applied = serde_json::to_value(&applied).unwrap();
         assert!(built(&applied) > 5, "{name}");
-        crate::cluster::api(&client, &applied, &namespace).await.delete("chat", &Default::default()).await.unwrap();
+        api(&at, &applied).await.delete("chat", &Default::default()).await.unwrap();
     }
 }
 
@@ -92,16 +60,16 @@ async fn a_server_in_one_pod_is_taken_by_the_api_server_and_by_the_operator() {
 async fn backends_for_a_trial_run_in_a_namespace_of_the_level_restricted() {
     let plane = shared().await;
     let namespace = plane.namespace_with(&[("pod-security.kubernetes.io/enforce", "restricted")]).await;
-    let client = plane.client().await;
-    let _kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
+    let at = Namespace::of(plane.client().await, namespace);
+    let _kubelet = Kubelet::start(at.client.clone(), Some(&at.namespace), Life::good).await;
     for object in example("backends.yaml") {
-        apply(&client, &object, &namespace).await.unwrap_or_else(|error| panic!("{}: {error}", object["kind"]));
+        apply(&at, &object).await.unwrap_or_else(|error| panic!("{}: {error}", object["kind"]));
     }
-    let redis = Api::<Deployment>::namespaced(client.clone(), &namespace);
+    let redis = at.api::<Deployment>();
     let has_one =
         |redis: Option<&Deployment>| redis.and_then(|redis| redis.status.as_ref()?.available_replicas) == Some(1);
     until(&redis, "starling-redis", has_one).await;
-    let postgres = Api::<StatefulSet>::namespaced(client, &namespace);
+    let postgres = at.api::<StatefulSet>();
     let has_one = |postgres: Option<&StatefulSet>| {
         postgres.and_then(|postgres| postgres.status.as_ref()?.available_replicas) == Some(1)
     };

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -20,7 +20,7 @@ fn build(name: &str, folder: &Path) -> (PathBuf, PathBuf) {
     // The script takes it by its name.
     let from = folder.join("programs");
     fs::create_dir_all(&from).unwrap();
-    fs::copy(programs::own(name), from.join(name)).unwrap();
+    symlink(programs::own(name).canonicalize().unwrap(), from.join(name)).unwrap();
     let mut command = Command::new(file("images/build"));
     command.arg("--programs").arg(&from).arg("--output").arg(folder).arg(name);
     let output = command.output().unwrap();
@@ -109,7 +109,7 @@ fn output(mut command: Command) -> String {
 }
 
 #[test]
-fn the_server_s_image_serves_with_nothing_beside_it() {
+fn the_server_s_image_is_what_its_dockerfile_says_and_serves_with_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     // Also whoever is not root is to look into it.
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -132,10 +132,11 @@ fn the_server_s_image_serves_with_nothing_beside_it() {
     }
     let status = child.wait().unwrap();
     assert!(said.last().is_some_and(|line| line.contains("Ready")), "{status}: {said:#?}");
+    dockerfile_says_the_same_of_the_image_as_the_archive("server", &image);
 }
 
 #[test]
-fn the_operator_s_image_is_the_same_each_time_and_runs_with_nothing_beside_it() {
+fn the_operator_s_image_is_what_its_dockerfile_says_the_same_each_time_and_runs_with_nothing_beside_it() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs::set_permissions(one.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let ((first, layout), (second, _)) =
@@ -153,6 +154,7 @@ fn the_operator_s_image_is_the_same_each_time_and_runs_with_nothing_beside_it() 
         fs::read_dir(root.join("usr/bin")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(programs, ["starling-operator"]);
     assert!(!root.join("bin").exists());
+    dockerfile_says_the_same_of_the_image_as_the_archive("operator", &image);
 }
 
 /// What a Dockerfile says of the image, in the form of the archive's `config`.
@@ -177,30 +179,27 @@ fn of_dockerfile(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, Stri
     (instructions, labels)
 }
 
-#[test]
-fn dockerfiles_say_the_same_of_the_images_as_the_archives() {
-    for (name, folder) in [("starlingd", "server"), ("starling-operator", "operator")] {
-        let temporary = tempfile::tempdir().unwrap();
-        let config = image(&build(name, temporary.path()).1).config["config"].clone();
-        let text = fs::read_to_string(file("..").join(folder).join("Dockerfile")).unwrap();
-        let (instructions, mut labels) = of_dockerfile(&text);
-        let said = |name: &str| instructions.get(name).map(String::as_str);
-        assert_eq!(said("USER"), config["User"].as_str());
-        assert_eq!(said("WORKDIR"), config["WorkingDir"].as_str());
-        assert_eq!(said("ENTRYPOINT"), Some(config["Entrypoint"].to_string().as_str()));
-        assert_eq!(said("CMD"), Some(config["Cmd"].to_string().as_str()));
-        let ports: Vec<_> =
-            config["ExposedPorts"].as_object().unwrap().keys().map(|port| port.replace("/tcp", "")).collect();
-        assert_eq!(said("EXPOSE"), Some(ports.join(" ").as_str()));
+/// `folder`: where the Dockerfile is.
+fn dockerfile_says_the_same_of_the_image_as_the_archive(folder: &str, image: &Image) {
+    let config = &image.config["config"];
+    let text = fs::read_to_string(file("..").join(folder).join("Dockerfile")).unwrap();
+    let (instructions, mut labels) = of_dockerfile(&text);
+    let said = |name: &str| instructions.get(name).map(String::as_str);
+    assert_eq!(said("USER"), config["User"].as_str());
+    assert_eq!(said("WORKDIR"), config["WorkingDir"].as_str());
+    assert_eq!(said("ENTRYPOINT"), Some(config["Entrypoint"].to_string().as_str()));
+    assert_eq!(said("CMD"), Some(config["Cmd"].to_string().as_str()));
+    let ports: Vec<_> =
+        config["ExposedPorts"].as_object().unwrap().keys().map(|port| port.replace("/tcp", "")).collect();
+    assert_eq!(said("EXPOSE"), Some(ports.join(" ").as_str()));
 
-        let mut expected: BTreeMap<String, String> = serde_json::from_value(config["Labels"].clone()).unwrap();
-        // Whoever builds says which.
-        for (key, argument) in [("version", "$VERSION"), ("revision", "$REVISION")] {
-            let key = format!("org.opencontainers.image.{key}");
-            assert_eq!(labels.remove(&key).as_deref(), Some(argument));
-            expected.remove(&key).unwrap();
-        }
-        assert_eq!(labels, expected);
-        assert!(text.contains(&format!("ARG VERSION={}\n", env!("CARGO_PKG_VERSION"))), "{name}");
+    let mut expected: BTreeMap<String, String> = serde_json::from_value(config["Labels"].clone()).unwrap();
+    // Whoever builds says which.
+    for (key, argument) in [("version", "$VERSION"), ("revision", "$REVISION")] {
+        let key = format!("org.opencontainers.image.{key}");
+        assert_eq!(labels.remove(&key).as_deref(), Some(argument));
+        expected.remove(&key).unwrap();
     }
+    assert_eq!(labels, expected);
+    assert!(text.contains(&format!("ARG VERSION={}\n", env!("CARGO_PKG_VERSION"))), "{folder}");
 }

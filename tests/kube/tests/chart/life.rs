@@ -1,6 +1,6 @@
 //! The chart's life in a cluster: installed, upgraded, rolled back, uninstalled.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, ops::Deref, path::Path, process::Command};
 
 use k8s_openapi::{
     api::{
@@ -9,12 +9,9 @@ use k8s_openapi::{
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{
-    Api, Client,
-    api::{DynamicObject, PostParams},
-};
+use kube::{Api, api::DynamicObject};
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Kubelet, Life, Options, until};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, Namespace, Options, PATIENCE, asked, until};
 
 use crate::{
     cluster::{api, apply},
@@ -58,10 +55,17 @@ fn server(name: &str) -> Value {
 
 struct Cluster {
     plane: ControlPlane,
-    client: Client,
-    namespace: String,
+    at: Namespace,
     helm: Helm,
     _kubelet: Kubelet,
+}
+
+impl Deref for Cluster {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
 }
 
 impl Cluster {
@@ -70,7 +74,7 @@ impl Cluster {
         let (client, namespace) = (plane.client().await, plane.namespace().await);
         let _kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
         let helm = Helm::of(plane.admin()).await;
-        Self { plane, client, namespace, helm, _kubelet }
+        Self { plane, at: Namespace::of(client, namespace), helm, _kubelet }
     }
 
     async fn helm(&self, arguments: &[&str]) -> String {
@@ -80,12 +84,12 @@ impl Cluster {
 
     /// The release of the operator that runs.
     async fn version(&self) -> String {
-        let deployment = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace).get("demo-starling").await;
+        let deployment = self.api::<Deployment>().get("demo-starling").await;
         let pod = deployment.unwrap().spec.unwrap().template.spec.unwrap();
         pod.containers[0].image.as_ref().unwrap().rsplit_once(':').unwrap().1.to_owned()
     }
 
-    /// Waits until the API server knows the definition's [`FIELD`], or does not.
+    /// Whether the definition has its [`FIELD`].
     async fn assert_field(&self, known: bool) {
         let definitions = Api::<CustomResourceDefinition>::all(self.client.clone());
         let has = |definition: Option<&CustomResourceDefinition>| {
@@ -98,7 +102,7 @@ impl Cluster {
     }
 
     async fn servers(&self) -> Api<DynamicObject> {
-        api(&self.client, &server("chat"), &self.namespace).await
+        api(self, &server("chat")).await
     }
 }
 
@@ -112,15 +116,12 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
     assert!(said.contains("Next, ask for a server"), "{said}");
     cluster.assert_field(false).await;
     assert_eq!(cluster.version().await, "0.0.9");
-    let refused = apply(&cluster.client, &server("chat"), &cluster.namespace).await.unwrap_err();
+    let refused = apply(&cluster, &server("chat")).await.unwrap_err();
     assert!(refused.to_string().contains(FIELD), "{refused}");
 
     cluster.helm(&["upgrade", "demo", &chart, "--wait"]).await;
     cluster.assert_field(true).await;
     assert_eq!(cluster.version().await, env!("CARGO_PKG_VERSION"));
-    // Of a definition that has just changed, not all of the API server knows at once.
-    let definitions = Api::<CustomResourceDefinition>::all(cluster.client.clone());
-    until(&definitions, DEFINITION, |definition| definition.is_some()).await;
     let made = serving(&cluster, FIELD).await;
     let uid = made.metadata.uid.unwrap();
 
@@ -133,8 +134,7 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
     cluster.helm(&["upgrade", "demo", &chart, "--wait"]).await;
     let said = cluster.helm(&["uninstall", "demo", "--wait"]).await;
     assert!(said.contains("[CustomResourceDefinition] xmppservers.starling.im"), "it says what it kept: {said}");
-    let deployments = Api::<Deployment>::namespaced(cluster.client.clone(), &cluster.namespace);
-    until(&deployments, "demo-starling", |deployment| deployment.is_none()).await;
+    until(&cluster.api::<Deployment>(), "demo-starling", |deployment| deployment.is_none()).await;
     cluster.assert_field(true).await;
     let there = cluster.servers().await.get("chat").await.unwrap();
     assert_eq!((there.metadata.uid, there.metadata.deletion_timestamp), (Some(uid), None));
@@ -150,33 +150,25 @@ async fn an_upgrade_upgrades_the_definition_a_rollback_takes_it_back_and_it_outl
 
 /// Upgrades as soon as the API server says that it has the kind: one that was just defined, it offers a moment later.
 async fn upgraded(cluster: &Cluster, arguments: &[&str]) -> String {
-    let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
-    loop {
+    let run = async || {
         let output = cluster.helm.run(arguments).await;
         if output.status.success() {
-            return String::from_utf8(output.stdout).unwrap();
+            return Ok(String::from_utf8(output.stdout).unwrap());
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let is_early = said.contains("the cluster does not have the kind XmppServer yet");
-        assert!(is_early && tokio::time::Instant::now() < patience, "{said}");
-        // It does not say when it has.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("the cluster does not have the kind XmppServer yet"), "{said}");
+        Err(said)
+    };
+    asked(PATIENCE, run).await
 }
 
 /// Applies the server as soon as the API server takes its fields: a definition that has changed is served a moment later.
 async fn serving(cluster: &Cluster, field: &str) -> DynamicObject {
-    let patience = tokio::time::Instant::now() + starling_kube_tests::PATIENCE;
-    loop {
-        match apply(&cluster.client, &server("chat"), &cluster.namespace).await {
-            Ok(made) => return made,
-            Err(error) => {
-                assert!(error.to_string().contains(field) && tokio::time::Instant::now() < patience, "{error}");
-                // It does not say when it has taken it up.
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
-    }
+    let apply = async || {
+        let made = apply(cluster, &server("chat")).await;
+        made.inspect_err(|error| assert!(error.to_string().contains(field), "{error}"))
+    };
+    asked(PATIENCE, apply).await
 }
 
 #[tokio::test]
@@ -209,16 +201,13 @@ async fn who_may_do_anything_in_one_namespace_alone_can_install_for_it() {
     let crds = vec![starling_operator::crd::definition()];
     let cluster = Cluster::start(Options { crds, ..Options::default() }).await;
     let rule = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]});
-    let role = serde_json::from_value(json!({"metadata": {"name": "all"}, "rules": [rule]})).unwrap();
-    let roles = Api::<Role>::namespaced(cluster.client.clone(), &cluster.namespace);
-    roles.create(&PostParams::default(), &role).await.unwrap();
+    cluster.create::<Role>(json!({"metadata": {"name": "all"}, "rules": [rule]})).await;
     let binding = json!({
         "metadata": {"name": "all"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "all"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "tenant"}],
     });
-    let bindings = Api::<RoleBinding>::namespaced(cluster.client.clone(), &cluster.namespace);
-    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    cluster.create::<RoleBinding>(binding).await;
 
     let helm = Helm::of(&cluster.plane.user("tenant", &[])).await;
     let (chart, watched) = (chart(), format!("watchNamespace={},crds.install=false", cluster.namespace));

@@ -12,6 +12,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::string_slice, reason = "what fails fails the test")]
 
 mod cluster;
+#[path = "../../../../operator/tests/common/mod.rs"]
+mod common;
+#[allow(dead_code, reason = "the operator's tests use all of it")]
+#[path = "../operator/conditions.rs"]
+mod conditions;
 mod examples;
 mod generated;
 mod helm;

@@ -1,19 +1,22 @@
 //! What the chart lets the operator do is what it does: `starling-operator`, run as the chart runs it, with a token of the chart's
 //! service account. Nothing is refused to it, and nothing of its roles is there for nothing.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::Ipv4Addr, ops::Deref};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Secret},
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Pod, Secret},
     rbac::v1::{ClusterRole, PolicyRule, Role},
 };
 use kube::{
-    Api, Client,
+    Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Entry, Kubelet, Life, Operator, Options, State, foreign, until};
+use starling_kube_tests::{
+    ControlPlane, Entry, Kubelet, Life, Namespace, Operator, Options, State, certificate, kinds_of_others, until,
+};
 use starling_operator::{
     crd::{XmppServer, definition},
     names,
@@ -25,6 +28,7 @@ use tokio::{
 
 use crate::{
     cluster::{api, apply},
+    conditions::is_settled,
     helm::{Helm, chart},
 };
 
@@ -50,37 +54,36 @@ fn rights(rules: &[PolicyRule]) -> BTreeSet<Right> {
 /// Whether the request needs the right. To apply what is not there is `patch`, and `create` as well.
 fn uses(entry: &Entry, (group, resource, verb): &Right) -> bool {
     let Some(object) = &entry.object_ref else { return false };
-    let of = match object.subresource.as_str() {
-        "" => object.resource.clone(),
-        subresource => format!("{}/{subresource}", object.resource),
-    };
     let creates = entry.verb == "patch" && entry.response_status.as_ref().is_some_and(|status| status.code == 201);
-    (&object.api_group, &of) == (group, resource) && (&entry.verb == verb || (creates && verb == "create"))
+    (&object.api_group, &object.in_role()) == (group, resource)
+        && (&entry.verb == verb || (creates && verb == "create"))
 }
 
 struct World {
     plane: ControlPlane,
-    client: Client,
-    namespace: String,
+    at: Namespace,
     kubelet: Kubelet,
     user: String,
 }
 
+impl Deref for World {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
+}
+
 impl World {
     async fn start() -> Self {
-        let crds = vec![
-            definition(),
-            foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-            foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-            foreign("cert-manager.io", "Certificate", "certificates"),
-        ];
+        let crds = [vec![definition()], kinds_of_others()].concat();
         // As some distributions have it.
         let api_server = vec!["--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned()];
         let plane = ControlPlane::start(Options { crds, api_server, ..Options::default() }).await;
         let (client, namespace) = (plane.client().await, plane.namespace().await);
         let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
         let user = format!("system:serviceaccount:{namespace}:demo-starling");
-        Self { plane, client, namespace, kubelet, user }
+        Self { plane, at: Namespace::of(client, namespace), kubelet, user }
     }
 
     async fn install(&self, more: &[&str]) {
@@ -92,7 +95,7 @@ impl World {
 
     /// One of its pods: by the arguments that the chart gives it, but for the port.
     async fn operator(&self, name: &str) -> Operator {
-        let deployment = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace).get("demo-starling").await;
+        let deployment = self.api::<Deployment>().get("demo-starling").await;
         let arguments = deployment.unwrap().spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
         let (listen, others): (Vec<_>, Vec<_>) =
             arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--listen="));
@@ -102,37 +105,23 @@ impl World {
     }
 
     async fn make(&self, object: Value) -> kube::api::DynamicObject {
-        apply(&self.client, &object, &self.namespace).await.unwrap_or_else(|error| panic!("{error}: {object:#}"))
-    }
-
-    async fn secret(&self, name: &str, values: Value) {
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values});
-        self.make(secret).await;
+        apply(self, &object).await.unwrap_or_else(|error| panic!("{error}: {object:#}"))
     }
 
     /// Waits until everything of a server is as it is asked for.
     async fn settled(&self, name: &str) -> XmppServer {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let conditions = server.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default();
-            let is = |type_: &str, status: &str| {
-                let condition = conditions.iter().find(|condition| condition.type_ == type_);
-                condition.is_some_and(|condition| {
-                    condition.status == status && condition.observed_generation == server.metadata.generation
-                })
-            };
-            is("Ready", "True") && is("Progressing", "False")
-        };
-        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
-        until(&servers, name, is_settled).await.unwrap()
+        until(&self.api::<XmppServer>(), name, is_settled).await.unwrap()
     }
 
     /// Waits until each of the rights was used.
     async fn all_used(&self, rights: &BTreeSet<Right>) {
-        for right in rights {
+        let audit = self.plane.audit();
+        let is_used = |entry: &Entry, right: &Right| entry.user.username == self.user && uses(entry, right);
+        let entries = audit.entries();
+        for right in rights.iter().filter(|right| !entries.iter().any(|entry| is_used(entry, right))) {
             // If it does not come, this is the last line of the test's output.
             eprintln!("waiting for {right:?}");
-            self.plane.audit().find(|entry| entry.user.username == self.user && uses(entry, right)).await;
+            audit.find(|entry| is_used(entry, right)).await;
         }
     }
 
@@ -144,16 +133,13 @@ impl World {
 
     /// Everything that a server can have, and one in one pod.
     async fn servers(&self) {
-        let names = vec!["example.com".to_owned()];
-        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
+        let (certificate, key) = certificate(&["example.com"]);
         // What cert-manager would make.
         let tls = names::certificate("chat", "example.com");
-        self.secret(&tls, json!({"tls.crt": cert.pem(), "tls.key": signing_key.serialize_pem()})).await;
-        self.secret("redis", json!({"url": "redis://:secret@redis.example:6379"})).await;
-        self.secret("database", json!({"url": "postgres://starling:secret@database.example:5432/starling"})).await;
-        let authority = json!({"ca.crt": cert.pem()});
-        self.make(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "ca"}, "data": authority}))
-            .await;
+        self.secret(&tls, &[("tls.crt", &certificate), ("tls.key", &key)]).await;
+        self.secret("redis", &[("url", "redis://:secret@redis.example:6379")]).await;
+        self.secret("database", &[("url", "postgres://starling:secret@database.example:5432/starling")]).await;
+        self.create::<ConfigMap>(json!({"metadata": {"name": "ca"}, "data": {"ca.crt": certificate}})).await;
         let server = |name: &str, spec: Value| {
             json!({
                 "apiVersion": "starling.im/v1alpha1", "kind": "XmppServer", "metadata": {"name": name}, "spec": spec,
@@ -181,8 +167,7 @@ impl World {
 
     /// Objects of each kind that another release might have made: what is left over goes.
     async fn leave_over(&self) {
-        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
-        let uid = servers.get("chat").await.unwrap().metadata.uid.unwrap();
+        let uid = self.api::<XmppServer>().get("chat").await.unwrap().metadata.uid.unwrap();
         let labels = json!({
             "app.kubernetes.io/name": "starling", "app.kubernetes.io/instance": "chat",
             "app.kubernetes.io/managed-by": "starling-operator",
@@ -222,7 +207,7 @@ impl World {
                 object["spec"] = spec;
             }
             self.make(object.clone()).await;
-            until(&api(&self.client, &object, &self.namespace).await, "left-over", |object| object.is_none()).await;
+            until(&api(self, &object).await, "left-over", |object| object.is_none()).await;
         }
     }
 
@@ -240,7 +225,7 @@ impl World {
                 }
             }
         });
-        let pods = Api::<Pod>::namespaced(self.client.clone(), &self.namespace);
+        let pods = self.api::<Pod>();
         let of_c2s = ListParams::default().labels("app.kubernetes.io/component=c2s");
         for pod in pods.list(&of_c2s).await.unwrap() {
             let status = json!({"status": {"podIP": address, "podIPs": [{"ip": address}]}});
@@ -251,31 +236,23 @@ impl World {
             let is_new = pod.spec.as_ref().is_some_and(|spec| spec.containers[0].image.as_deref() == Some(NEW));
             if is_new && Life::good(pod) == State::Ready.into() { State::Crashing.into() } else { Life::good(pod) }
         });
-        self.change(json!({"image": NEW})).await;
-        let deployments = Api::<Deployment>::namespaced(self.client.clone(), &self.namespace);
+        self.change::<XmppServer>("chat", json!({"spec": {"image": NEW}})).await;
+        let deployments = self.api::<Deployment>();
         let is_new = |deployment: Option<&Deployment>| {
             let spec = deployment.and_then(|deployment| deployment.spec.as_ref()?.template.spec.as_ref());
             spec.is_some_and(|spec| spec.containers[0].image.as_deref() == Some(NEW))
         };
         until(&deployments, "chat-router", is_new).await;
-        self.change(json!({"c2s": {"replicas": 1}})).await;
+        self.change::<XmppServer>("chat", json!({"spec": {"c2s": {"replicas": 1}}})).await;
         let are_fewer = |deployment: Option<&Deployment>| {
             deployment.and_then(|deployment| deployment.spec.as_ref()?.replicas) == Some(1)
         };
         until(&deployments, "chat-c2s", are_fewer).await;
     }
 
-    async fn change(&self, spec: Value) {
-        let servers = Api::<XmppServer>::namespaced(self.client.clone(), &self.namespace);
-        servers.patch("chat", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
-    }
-
     /// Somebody writes to the Lease: who holds it looks what there is.
     async fn touch_lease(&self) {
-        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"});
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {"touched": "true"}}}));
-        let leases = api(&self.client, &lease, &self.namespace).await;
-        leases.patch("demo-starling", &PatchParams::default(), &patch).await.unwrap();
+        self.change::<Lease>("demo-starling", json!({"metadata": {"annotations": {"touched": "true"}}})).await;
     }
 }
 
@@ -299,8 +276,7 @@ async fn of_the_chart_s_roles_nothing_is_missing_and_nothing_is_there_for_nothin
 
     let roles = Api::<ClusterRole>::all(world.client.clone());
     let role = roles.get(&format!("{}:demo-starling", world.namespace)).await.unwrap();
-    let lease =
-        Api::<Role>::namespaced(world.client.clone(), &world.namespace).get("demo-starling-lease").await.unwrap();
+    let lease = world.api::<Role>().get("demo-starling-lease").await.unwrap();
     let mut rights = rights(&[role.rules.unwrap(), lease.rules.unwrap()].concat());
     // Asked for by the plugin that is on here, of whoever makes an object that a server owns; that is no request.
     let finalizers = ("starling.im", "xmppservers/finalizers", "update");

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json};
-use starling_kube_tests::programs;
+use starling_kube_tests::{Namespace, programs};
 
 use crate::{
     cluster::{dry_run, pod_of, shared},
@@ -74,16 +74,16 @@ async fn the_chart_is_without_a_fault() {
 #[tokio::test]
 async fn what_is_rendered_is_taken_by_the_api_server() {
     let plane = shared().await;
-    let (client, namespace) = (plane.client().await, plane.namespace().await);
+    let at = Namespace::of(plane.client().await, plane.namespace().await);
     let helm = Helm::of(plane.admin()).await;
     for (name, values) in sets() {
-        let values: Vec<_> = values.iter().map(|value| value.replace("NAMESPACE", &namespace)).collect();
+        let values: Vec<_> = values.iter().map(|value| value.replace("NAMESPACE", &at.namespace)).collect();
         let values: Vec<_> = values.iter().map(String::as_str).collect();
-        let objects = helm.template(&namespace, &values).await;
+        let objects = helm.template(&at.namespace, &values).await;
         assert!(objects.iter().any(|object| object["kind"] == "Deployment"), "{name}");
         for object in &objects {
             let kind = &object["kind"];
-            dry_run(&client, object, &namespace).await.unwrap_or_else(|error| panic!("{name}: {kind}: {error}"));
+            dry_run(&at, object).await.unwrap_or_else(|error| panic!("{name}: {kind}: {error}"));
         }
     }
 }
@@ -92,17 +92,17 @@ async fn what_is_rendered_is_taken_by_the_api_server() {
 async fn the_operator_s_pod_and_that_of_the_test_are_of_the_level_restricted() {
     let plane = shared().await;
     let namespace = plane.namespace_with(&[("pod-security.kubernetes.io/enforce", "restricted")]).await;
-    let client = plane.client().await;
+    let at = Namespace::of(plane.client().await, namespace);
     let values = ["--set", "server.create=true", "--set-json", TRIAL];
-    let objects = Helm::alone().await.template(&namespace, &values).await;
+    let objects = Helm::alone().await.template(&at.namespace, &values).await;
     let mut operator = pod_of(one(&objects, "Deployment"));
     assert_eq!(operator.pointer("/spec/containers/0/securityContext/readOnlyRootFilesystem"), Some(&json!(true)));
     operator["spec"]["serviceAccountName"] = json!("default");
     for pod in [&operator, one(&objects, "Pod")] {
-        dry_run(&client, pod, &namespace).await.unwrap_or_else(|error| panic!("{error}: {pod:#}"));
+        dry_run(&at, pod).await.unwrap_or_else(|error| panic!("{error}: {pod:#}"));
     }
     operator["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
-    dry_run(&client, &operator, &namespace).await.unwrap_err();
+    dry_run(&at, &operator).await.unwrap_err();
 }
 
 #[tokio::test]

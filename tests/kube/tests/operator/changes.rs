@@ -20,8 +20,6 @@ use crate::{
     world::{LONG_ENOUGH, World, component, condition},
 };
 
-const ROLES: [&str; 3] = ["chat-router", "chat-session", "chat-c2s"];
-
 fn data(map: &ConfigMap) -> BTreeMap<String, String> {
     map.data.clone().unwrap_or_default()
 }
@@ -91,7 +89,7 @@ async fn changes_roll_only_what_they_must() {
     let world = World::new(plane().await).await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
-    let before = world.generations(ROLES).await;
+    let before = world.generations().await;
 
     // A password, a Service, network policies: no pod is replaced.
     let url = "postgres://starling:another@database.example:5432/starling";
@@ -111,7 +109,7 @@ async fn changes_roll_only_what_they_must() {
     until(&world.api::<Service>(), "chat-c2s", has_annotation).await;
     let policies = world.api::<k8s_openapi::api::networking::v1::NetworkPolicy>();
     until(&policies, "chat-c2s", |policy| policy.is_none()).await;
-    assert_eq!(world.generations(ROLES).await, before);
+    assert_eq!(world.generations().await, before);
 
     // Settings that a running server takes up: they are in its file, and no pod is replaced.
     let change = json!({ "spec": {
@@ -130,13 +128,13 @@ async fn changes_roll_only_what_they_must() {
         until(&world.api::<ConfigMap>(), &format!("chat-{role}"), is_told).await;
     }
     world.settled("chat").await;
-    assert_eq!(world.generations(ROLES).await, before);
+    assert_eq!(world.generations().await, before);
 
     // How long clients have to leave stands in their pods alone.
     let pods = world.pods().await;
     world.change::<XmppServer>("chat", json!({ "spec": { "drain": { "durationSeconds": 60 } } })).await;
     world.settled("chat").await;
-    let after = world.generations(ROLES).await;
+    let after = world.generations().await;
     assert_eq!(after[..2], before[..2]);
     assert!(after[2] > before[2]);
     let names = |pods: &[Pod], of_clients: bool| -> BTreeSet<String> {

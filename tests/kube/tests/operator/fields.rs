@@ -11,6 +11,7 @@ use kube::{
     api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use starling_kube_tests::certificate;
 use starling_operator::{
     apply,
     crd::XmppServer,
@@ -20,7 +21,7 @@ use starling_operator::{
 use crate::{
     common::{built, cluster, content, facts, parse, sent, value},
     plane,
-    world::{World, certificate},
+    world::World,
 };
 
 /// What `common::cluster` says that there is.

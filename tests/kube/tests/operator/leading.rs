@@ -6,21 +6,16 @@ use serde_json::json;
 use starling_kube_tests::until;
 use starling_operator::{crd::XmppServer, run::Error};
 
-use crate::{plane, world::World};
-
-const LEASE: &str = "starling-operator";
-
-fn holder(lease: Option<&Lease>) -> Option<String> {
-    lease?.spec.as_ref()?.holder_identity.clone()
-}
+use crate::{
+    plane,
+    world::{LEASE, World, holder},
+};
 
 #[tokio::test]
 async fn a_second_operator_waits_and_takes_over_when_the_first_ends_or_dies() {
     let world = World::without_operator(plane().await).await;
-    let leases = world.api::<Lease>();
-    let held_by = async |name: &str| until(&leases, LEASE, |lease| holder(lease).as_deref() == Some(name)).await;
     let first = world.start_operator("first").await;
-    held_by("first").await;
+    world.held_by("first").await;
     let second = world.start_operator("second").await;
     world.server("chat", json!({})).await;
     world.settled("chat").await;
@@ -28,18 +23,18 @@ async fn a_second_operator_waits_and_takes_over_when_the_first_ends_or_dies() {
     assert_eq!(world.requests(&second.user), []);
 
     first.end().await.unwrap();
-    held_by("second").await;
+    world.held_by("second").await;
     world.api::<Service>().delete("chat-router", &DeleteParams::default()).await.unwrap();
     until(&world.api::<Service>(), "chat-router", |service| service.is_some()).await;
 
     // Killed, it gives nothing up: the next one waits for the end of the Lease.
     let third = world.start_operator("third").await;
     second.kill().await;
-    held_by("third").await;
+    world.held_by("third").await;
     world.change::<XmppServer>("chat", json!({ "spec": { "router": { "replicas": 3 } } })).await;
     world.settled("chat").await;
     third.end().await.unwrap();
-    let free = leases.get(LEASE).await.unwrap();
+    let free = world.api::<Lease>().get(LEASE).await.unwrap();
     assert_eq!(holder(Some(&free)), None);
 }
 
@@ -61,19 +56,10 @@ async fn an_idle_operator_asks_nothing_and_a_change_to_one_touches_one() {
     world.settled("chat").await;
     world.settled("talk").await;
     let user = &world.operator.as_ref().unwrap().user;
-    let leases = world.api::<Lease>();
-    // The clock: it renews its Lease, and does nothing else.
-    let renewed = |lease: Option<&Lease>| lease.and_then(|lease| lease.spec.as_ref()?.renew_time.clone());
-    let next = async |times: usize| {
-        for _ in 0..times {
-            let last = renewed(Some(&leases.get(LEASE).await.unwrap()));
-            until(&leases, LEASE, |lease| renewed(lease) != last).await;
-        }
-    };
     // What was under way is done.
-    next(2).await;
+    world.renewals(2).await;
     let before = world.requests(user).len();
-    next(5).await;
+    world.renewals(5).await;
     assert_eq!(world.requests(user)[before..], []);
 
     world.change::<XmppServer>("talk", json!({ "spec": { "router": { "replicas": 3 } } })).await;

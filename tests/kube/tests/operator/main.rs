@@ -19,8 +19,7 @@ mod steps;
 mod trouble;
 mod world;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use starling_kube_tests::{ControlPlane, Options, foreign};
+use starling_kube_tests::{ControlPlane, Options, kinds_of_others};
 use tokio::sync::OnceCell;
 
 /// The control plane of all tests here but one: with all kinds that servers may use, and addresses of both families.
@@ -32,13 +31,4 @@ async fn plane() -> &'static ControlPlane {
         ControlPlane::start(Options { crds, api_server, ..Options::default() }).await
     };
     PLANE.get_or_init(start).await
-}
-
-/// What cert-manager and prometheus-operator bring.
-fn kinds_of_others() -> Vec<CustomResourceDefinition> {
-    vec![
-        foreign("cert-manager.io", "Certificate", "certificates"),
-        foreign("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-        foreign("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-    ]
 }

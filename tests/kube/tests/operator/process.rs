@@ -8,10 +8,8 @@ use starling_operator::crd::XmppServer;
 
 use crate::{
     plane,
-    world::{OLD, World},
+    world::{LEASE, OLD, World, holder},
 };
-
-const LEASE: &str = "starling-operator";
 
 fn start(world: &World, name: &str) -> Operator {
     let access = world.plane.user(&format!("{name}-of-{}", world.namespace), &["system:masters"]);
@@ -21,16 +19,11 @@ fn start(world: &World, name: &str) -> Operator {
     Operator::start(&access, &world.namespace, name, &arguments)
 }
 
-fn holder(lease: Option<&Lease>) -> Option<&str> {
-    lease?.spec.as_ref()?.holder_identity.as_deref()
-}
-
 #[tokio::test]
 async fn told_to_end_it_finishes_its_work_gives_up_the_lease_and_ends_without_an_error() {
     let world = World::without_operator(plane().await).await;
-    let leases = world.api::<Lease>();
     let first = start(&world, "first");
-    until(&leases, LEASE, |lease| holder(lease) == Some("first")).await;
+    world.held_by("first").await;
     let second = start(&world, "second");
     second.said("Another operator leads; this one waits").await;
     world.server("chat", json!({})).await;
@@ -50,7 +43,7 @@ async fn told_to_end_it_finishes_its_work_gives_up_the_lease_and_ends_without_an
     world.change::<XmppServer>("chat", json!({ "spec": { "router": { "replicas": 3 } } })).await;
     let status = first.end().await;
     assert_eq!(status.code(), Some(0), "{status}");
-    until(&leases, LEASE, |lease| holder(lease) == Some("second")).await;
+    world.held_by("second").await;
     // Whichever of them did it.
     world.settled("chat").await;
     let deployment = world.deployment("chat-router").await;
@@ -59,7 +52,7 @@ async fn told_to_end_it_finishes_its_work_gives_up_the_lease_and_ends_without_an
     until(&world.api::<Service>(), "chat-metrics", |service| service.is_some()).await;
 
     assert_eq!(second.end().await.code(), Some(0));
-    assert_eq!(holder(Some(&leases.get(LEASE).await.unwrap())), None);
+    assert_eq!(holder(Some(&world.api::<Lease>().get(LEASE).await.unwrap())), None);
     // Without any, what runs goes on.
     assert!(world.api::<Deployment>().get("chat-c2s").await.unwrap().status.unwrap().available_replicas == Some(2));
 }

@@ -13,7 +13,7 @@ use starling_operator::crd::XmppServer;
 use crate::{
     plane,
     steps::Steps,
-    world::{NEW, OLD, World, component, condition, image, is_of_new_pods, pod_image},
+    world::{NEW, OLD, ROLES, World, component, condition, image, is_of_new_pods, pod_image},
 };
 
 /// What is told when there is nothing left to do.
@@ -125,7 +125,7 @@ async fn a_release_that_does_not_start_goes_no_further_and_the_way_back_is_open(
     upgrade(&world, OLD).await;
     let server = world.settled("chat").await;
     assert_eq!(server.status.unwrap().version.as_deref(), Some("1.0.0"));
-    for name in ["chat-router", "chat-session", "chat-c2s"] {
+    for name in ROLES {
         assert_eq!(image(&world.deployment(name).await), OLD);
     }
     assert!(world.pods().await.iter().all(|pod| pod_image(pod) == OLD));

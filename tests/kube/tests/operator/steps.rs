@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use starling_kube_tests::{assert_golden, until};
 use starling_operator::crd::{RoleStatus, XmppServer};
 
-use crate::world::{World, condition};
+use crate::world::{World, current};
 
 /// The steps so far.
 pub(crate) struct Steps {
@@ -21,11 +21,8 @@ impl Steps {
     /// Waits until `Progressing` says this about the newest spec of `chat`, and notes all that is said then.
     pub(crate) async fn note(&mut self, world: &World, title: &str, progress: &str) -> XmppServer {
         let is_told = |server: Option<&XmppServer>| {
-            server.is_some_and(|server| {
-                condition(server, "Progressing").is_some_and(|condition| {
-                    condition.observed_generation == server.metadata.generation && condition.message.contains(progress)
-                })
-            })
+            let told = server.and_then(|server| current(server, "Progressing"));
+            told.is_some_and(|condition| condition.message.contains(progress))
         };
         let server = until(&world.api::<XmppServer>(), "chat", is_told).await.unwrap();
         let status = server.status.clone().unwrap();

@@ -3,12 +3,12 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use serde_json::json;
-use starling_kube_tests::{End, Life};
+use starling_kube_tests::{End, Life, certificate};
 use starling_operator::crd::XmppServer;
 
 use crate::{
     plane,
-    world::{World, certificate, component, condition},
+    world::{World, component, condition},
 };
 
 #[tokio::test]
@@ -23,7 +23,7 @@ async fn what_is_missing_is_named_and_what_runs_goes_on_until_it_is_there() {
     // A Secret is watched, although nobody owns it.
     world.secret("redis", &[("url", "redis://redis.example")]).await;
     world.settled("chat").await;
-    let generations = world.generations(["chat-router", "chat-session", "chat-c2s"]).await;
+    let generations = world.generations().await;
 
     world.api::<Secret>().delete("database", &DeleteParams::default()).await.unwrap();
     let server = world.told("chat", "Degraded", "True", "SecretMissing").await;
@@ -31,7 +31,7 @@ async fn what_is_missing_is_named_and_what_runs_goes_on_until_it_is_there() {
     assert_eq!(condition(&server, "Progressing").unwrap().reason, "SecretMissing");
     world.secret("database", &[("url", "postgres://starling:secret@database.example/starling")]).await;
     world.settled("chat").await;
-    assert_eq!(world.generations(["chat-router", "chat-session", "chat-c2s"]).await, generations);
+    assert_eq!(world.generations().await, generations);
 
     // One Event for each change, however often it was looked at.
     let mut events = world.events("chat").await;

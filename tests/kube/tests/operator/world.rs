@@ -1,23 +1,20 @@
 //! A namespace with what servers stand on, nodes that play along, and an operator.
 
-use std::{fmt::Debug, net::Ipv4Addr, time::Duration};
+// By its path: whoever takes in this file by its own takes in that one.
+#[path = "conditions.rs"]
+mod conditions;
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        core::v1::{Pod, Secret},
-        events::v1::Event,
-    },
-    apimachinery::pkg::apis::meta::v1::Condition,
-    serde::{Serialize, de::DeserializeOwned},
+use std::{net::Ipv4Addr, ops::Deref, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    coordination::v1::Lease,
+    core::v1::Pod,
+    events::v1::Event,
 };
-use kube::{
-    Api, Client, Resource,
-    api::{ListParams, Patch, PatchParams, PostParams},
-};
+use kube::api::ListParams;
 use serde_json::{Value, json};
-use starling_kube_tests::{ControlPlane, Kubelet, Life, until};
+use starling_kube_tests::{ControlPlane, Kubelet, Life, Namespace, certificate, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
@@ -26,21 +23,35 @@ use starling_operator::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::conditions::*;
+
 /// The image of servers at first.
 pub(crate) const OLD: &str = "registry.example/starlingd:1.0.0";
 /// The image of the next release.
 pub(crate) const NEW: &str = "registry.example/starlingd:1.1.0";
+
+/// What the operators of a namespace lead by.
+pub(crate) const LEASE: &str = "starling-operator";
+
+/// The Deployments of a server `chat`.
+pub(crate) const ROLES: [&str; 3] = ["chat-router", "chat-session", "chat-c2s"];
 
 /// Kinds that are installed later are noticed within a second: that costs requests which no test counts.
 const OFFERS_SECONDS: u64 = 1;
 
 pub(crate) struct World {
     pub(crate) plane: &'static ControlPlane,
-    pub(crate) namespace: String,
-    /// Of the test, who may do everything.
-    pub(crate) client: Client,
+    at: Namespace,
     pub(crate) kubelet: Kubelet,
     pub(crate) operator: Option<Operator>,
+}
+
+impl Deref for World {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
 }
 
 /// An operator at work.
@@ -80,7 +91,8 @@ impl World {
     pub(crate) async fn without_operator(plane: &'static ControlPlane) -> Self {
         let (client, namespace) = (plane.client().await, plane.namespace().await);
         let kubelet = Kubelet::start(client.clone(), Some(&namespace), Life::good).await;
-        let world = Self { plane, namespace, client, kubelet, operator: None };
+        let at = Namespace::of(client, namespace).managed_by("somebody");
+        let world = Self { plane, at, kubelet, operator: None };
         world.secret("redis", &[("url", "redis://starling:secret@redis.example:6379")]).await;
         world.secret("database", &[("url", "postgres://starling:secret@database.example:5432/starling")]).await;
         let (certificate, key) = certificate(&["example.com"]);
@@ -101,7 +113,7 @@ impl World {
             namespace: Some(self.namespace.clone()),
             server_image: OLD.to_owned(),
             lease_namespace: self.namespace.clone(),
-            lease_name: "starling-operator".to_owned(),
+            lease_name: LEASE.to_owned(),
             lease_seconds: 6,
             identity: Some(name.to_owned()),
             pod_ips: vec![Ipv4Addr::LOCALHOST.into()],
@@ -114,35 +126,6 @@ impl World {
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(client, arguments, stop.clone()));
         Operator { user, stop, task }
-    }
-
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    pub(crate) async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        let values: serde_json::Map<_, _> =
-            values.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-        self.create::<Secret>(json!({ "metadata": { "name": name }, "stringData": values })).await;
-    }
-
-    pub(crate) async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        self.api().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
-    }
-
-    /// Changes an object as a user would.
-    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let params = PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() };
-        self.api().patch(name, &params, &Patch::Merge(patch)).await.unwrap()
     }
 
     /// A Distributed server with this beside what it needs.
@@ -172,40 +155,39 @@ impl World {
 
     /// Waits until a server's status is about its newest spec, and a condition says this.
     pub(crate) async fn told(&self, name: &str, type_: &str, status: &str, reason: &str) -> XmppServer {
-        let is_told = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let condition = condition(server, type_);
-            condition.is_some_and(|condition| {
-                condition.observed_generation == server.metadata.generation
-                    && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
-            })
-        };
+        let is_told = |server: Option<&XmppServer>| server.is_some_and(|server| says(server, type_, status, reason));
         until(&self.api::<XmppServer>(), name, is_told).await.unwrap()
     }
 
     /// Waits until everything is as it is asked for, and clients are served.
     pub(crate) async fn settled(&self, name: &str) -> XmppServer {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let is = |type_: &str, status: &str, reason: &str| {
-                condition(server, type_).is_some_and(|condition| {
-                    condition.observed_generation == server.metadata.generation
-                        && (condition.status.as_str(), condition.reason.as_str()) == (status, reason)
-                })
-            };
-            is("Ready", "True", "AllAvailable") && is("Progressing", "False", "Complete")
-        };
         until(&self.api::<XmppServer>(), name, is_settled).await.unwrap()
+    }
+
+    /// Waits until the operator of this name leads.
+    pub(crate) async fn held_by(&self, name: &str) {
+        until(&self.api::<Lease>(), LEASE, |lease| holder(lease) == Some(name)).await;
+    }
+
+    /// Waits for a number of renewals of the Lease: a clock, for an operator that does nothing else.
+    pub(crate) async fn renewals(&self, number: usize) {
+        let renewed = |lease: Option<&Lease>| lease.and_then(|lease| lease.spec.as_ref()?.renew_time.clone());
+        let leases = self.api::<Lease>();
+        for _ in 0..number {
+            let last = renewed(Some(&leases.get(LEASE).await.unwrap()));
+            until(&leases, LEASE, |lease| renewed(lease) != last).await;
+        }
     }
 
     pub(crate) async fn deployment(&self, name: &str) -> Deployment {
         self.api().get(name).await.unwrap()
     }
 
-    pub(crate) async fn generations(&self, names: [&str; 3]) -> [i64; 3] {
+    /// Of the Deployments of `chat`, in the order of [`ROLES`].
+    pub(crate) async fn generations(&self) -> [i64; 3] {
         let mut all = [0; 3];
-        for (at, name) in names.into_iter().enumerate() {
-            all[at] = self.deployment(name).await.metadata.generation.unwrap();
+        for (generation, name) in all.iter_mut().zip(ROLES) {
+            *generation = self.deployment(name).await.metadata.generation.unwrap();
         }
         all
     }
@@ -231,25 +213,15 @@ impl World {
         let of_operator = entries.filter(|entry| entry.who() == user && entry.stage == "ResponseComplete");
         let objects = of_operator.filter_map(|entry| {
             let object = entry.object_ref?;
-            let resource = if object.subresource.is_empty() {
-                object.resource
-            } else {
-                format!("{}/{}", object.resource, object.subresource)
-            };
-            Some((entry.verb, resource, object.name))
+            Some((entry.verb, object.in_role(), object.name))
         });
         objects.filter(|(verb, resource, _)| verb != "watch" && resource != "leases").collect()
     }
 }
 
-pub(crate) fn condition<'a>(server: &'a XmppServer, type_: &str) -> Option<&'a Condition> {
-    server.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
-}
-
-/// Type, status and reason of all conditions.
-pub(crate) fn conditions(server: &XmppServer) -> Vec<String> {
-    let conditions = server.status.iter().flat_map(|status| &status.conditions);
-    conditions.map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason)).collect()
+/// Who leads.
+pub(crate) fn holder(lease: Option<&Lease>) -> Option<&str> {
+    lease?.spec.as_ref()?.holder_identity.as_deref()
 }
 
 pub(crate) fn image(deployment: &Deployment) -> String {
@@ -271,13 +243,6 @@ pub(crate) fn is_of_new_pods(set: &StatefulSet) -> bool {
     status.observed_generation == set.metadata.generation
         && status.updated_replicas == Some(1)
         && status.available_replicas == Some(1)
-}
-
-/// A certificate for these names, and its key.
-pub(crate) fn certificate(names: &[&str]) -> (String, String) {
-    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(names).unwrap();
-    (cert.pem(), signing_key.serialize_pem())
 }
 
 fn merge(into: &mut Value, from: Value) {

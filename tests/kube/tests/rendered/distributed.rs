@@ -18,14 +18,11 @@ use starling_operator::crd::XmppServer;
 use starling_test_support::{RawClient, body};
 
 use crate::{
-    people::{Conversation, DOMAIN, Person, connect},
+    people::{ADMIN, BOB, Conversation, DOMAIN, PASSWORD, Person, connect},
     rotation::{age, internal_certificates_rotate_under_streams_that_go_on},
     world::World,
 };
 
-const ADMIN: &str = "admin@example.com";
-const BOB: &str = "bob@example.com";
-const PASSWORD: &str = "b0b's password";
 const ROLES: [&str; 3] = ["router", "session", "c2s"];
 
 #[test]
@@ -66,9 +63,7 @@ async fn two_people_log_in_at_two_pods(world: &World) -> Conversation {
     assert_eq!(jobs.len(), 2);
     assert!(jobs.iter().all(|job| job.status.as_ref().and_then(|status| status.succeeded) == Some(1)));
 
-    let add = ["user", "add", BOB, "--config", "/etc/starling/config/starling.toml"];
-    let added = world.node.run(&pods[1].name, &add, &format!("{PASSWORD}\n")).await;
-    assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+    world.add_user(&pods[1].name, BOB, PASSWORD).await;
     let password = world.read("chat-first-admin", "password").await;
     let admin = Person::log_in(pods[0].address, ADMIN, &password).await;
     shows(&admin.client, &world.read("tls", "tls.crt").await);

@@ -11,6 +11,9 @@
 //! Each test has all of it for itself, in namespaces of Linux that go with it: for root alone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
+#[allow(dead_code, reason = "the operator's tests use all of it")]
+#[path = "../operator/conditions.rs"]
+mod conditions;
 mod distributed;
 mod people;
 mod rotation;

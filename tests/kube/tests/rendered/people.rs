@@ -18,6 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const DOMAIN: &str = "example.com";
+pub(crate) const ADMIN: &str = "admin@example.com";
+pub(crate) const BOB: &str = "bob@example.com";
+/// Bob's. The administrator's is made by the operator.
+pub(crate) const PASSWORD: &str = "b0b's password";
 /// The Service that clients connect to.
 const SERVICE: &str = "chat-c2s";
 const SM: &str = "urn:xmpp:sm:3";

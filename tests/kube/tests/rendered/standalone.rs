@@ -8,14 +8,11 @@ use starling_operator::crd::XmppServer;
 use starling_test_support::{RawClient, body};
 
 use crate::{
-    people::{DOMAIN, connect},
+    people::{ADMIN, BOB, DOMAIN, PASSWORD, connect},
     world::{World, is_serving},
 };
 
 const POD: &str = "chat-standalone-0";
-const ADMIN: &str = "admin@example.com";
-const BOB: &str = "bob@example.com";
-const PASSWORD: &str = "b0b's password";
 
 #[test]
 fn what_the_volume_holds_outlives_the_pod() {
@@ -32,9 +29,7 @@ fn what_the_volume_holds_outlives_the_pod() {
             }))
             .await;
         world.settled().await;
-        let add = ["user", "add", BOB, "--config", "/etc/starling/config/starling.toml"];
-        let added = world.node.run(POD, &add, &format!("{PASSWORD}\n")).await;
-        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
+        world.add_user(POD, BOB, PASSWORD).await;
         let password = world.read("chat-first-admin", "password").await;
 
         let mut admin = log_in(&world, ADMIN, &password).await;

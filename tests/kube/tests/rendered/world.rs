@@ -1,51 +1,53 @@
 //! A cluster of one node, with an operator, and Redis and PostgreSQL beside it.
 
-use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, ops::Deref, time::Duration};
 
 use clap::Parser;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Pod, Secret},
-    },
-    serde::{Serialize, de::DeserializeOwned},
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Secret},
 };
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams, PostParams},
-};
+use kube::{ResourceExt as _, api::ListParams};
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use starling_backends::{
+    Authority,
     postgres::{self, Postgres},
     redis::{self, Redis},
 };
-use starling_kube_tests::{ControlPlane, Node, Options, programs, until};
+use starling_kube_tests::{ControlPlane, Namespace, Node, Options, asked, certificate, programs, until};
 use starling_operator::{
     crd::XmppServer,
     run::{Arguments, Error, run},
 };
-use starling_test_support::Authority;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::conditions::is_settled;
 
 /// Of the user `starling`, who has it in both.
 const PASSWORD: &str = "not-the-best:of/pass@words";
 /// As it stands in a URL.
 const ESCAPED: &str = "not-the-best%3Aof%2Fpass%40words";
 
-/// Where nothing can be awaited, it is looked at so often, and so many times.
-const ASKED_EVERY: Duration = Duration::from_millis(50);
-const ASKED: u32 = 1200;
+/// Where nothing can be awaited, it is looked at for so long.
+const ASKED_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     // Fields are dropped in this order: the control plane last.
     operator: Option<(CancellationToken, JoinHandle<Result<(), Error>>)>,
     pub(crate) node: Node,
     backends: Option<(Postgres, Redis)>,
-    pub(crate) client: Client,
-    pub(crate) namespace: String,
+    at: Namespace,
     _plane: ControlPlane,
+}
+
+impl Deref for World {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.at
+    }
 }
 
 /// As the operator's own command line.
@@ -81,18 +83,17 @@ impl World {
             &["redis.backends", "postgres.backends"],
         )
         .await;
-        let world = Self { operator: None, node, backends: None, client, namespace, _plane: plane };
-        let (certificate, key) = certificate("example.com");
+        let world = Self { operator: None, node, backends: None, at: Namespace::of(client, namespace), _plane: plane };
+        let (certificate, key) = certificate(&["example.com"]);
         world.secret("tls", &[("tls.crt", &certificate), ("tls.key", &key)]).await;
         world
     }
 
     /// Starts Redis and PostgreSQL, with no more rights than are needed, and puts the Secrets about them into the namespace.
     pub(crate) async fn start_backends(&mut self) {
-        let folder = tempfile::tempdir().unwrap();
-        let identity = Authority::new().issue(&["postgres.backends"], folder.path());
-        let [certificate, key, ca] = [identity.certificate, identity.key, identity.authorities]
-            .map(|file| std::fs::read_to_string(file).unwrap());
+        let authority = Authority::new();
+        let names = vec!["postgres.backends".to_owned()];
+        let (certificate, key) = authority.sign(CertificateParams::new(names).unwrap());
         let tls = postgres::Tls { certificate, key };
         let options = postgres::Options {
             port: Some(5432),
@@ -116,7 +117,7 @@ impl World {
         let url = |scheme: &str, host: &str| format!("{scheme}://starling:{ESCAPED}@{host}");
         self.secret("redis", &[("url", &url("redis", "redis.backends:6379"))]).await;
         self.secret("database", &[("url", &url("postgres", "postgres.backends:5432/starling"))]).await;
-        self.secret("database-ca", &[("ca.crt", &ca)]).await;
+        self.secret("database-ca", &[("ca.crt", &authority.certificate())]).await;
         self.backends = Some((postgres, redis));
     }
 
@@ -145,37 +146,17 @@ impl World {
         task.await.unwrap().unwrap();
     }
 
-    pub(crate) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    pub(crate) async fn create<K>(&self, object: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        self.api().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
-    }
-
-    /// Changes an object as a user would.
-    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
-    }
-
-    pub(crate) async fn secret(&self, name: &str, values: &[(&str, &str)]) {
-        let values: BTreeMap<_, _> = values.iter().copied().collect();
-        self.create::<Secret>(json!({ "metadata": { "name": name }, "stringData": values })).await;
-    }
-
     /// A text in a Secret, when it is there.
     pub(crate) async fn read(&self, secret: &str, key: &str) -> String {
         let found = until(&self.api::<Secret>(), secret, |secret| secret.is_some_and(|secret| has(secret, key))).await;
         text(&found.unwrap(), key)
+    }
+
+    /// Somebody gets an account, by way of a pod that runs.
+    pub(crate) async fn add_user(&self, pod: &str, address: &str, password: &str) {
+        let add = ["user", "add", address, "--config", "/etc/starling/config/starling.toml"];
+        let added = self.node.run(pod, &add, &format!("{password}\n")).await;
+        assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     }
 
     pub(crate) async fn server(&self, spec: Value) -> XmppServer {
@@ -187,13 +168,6 @@ impl World {
 
     /// Waits until everything is as it is asked for, and clients are served.
     pub(crate) async fn settled(&self) {
-        let is_settled = |server: Option<&XmppServer>| {
-            let Some(server) = server else { return false };
-            let conditions = server.status.iter().flat_map(|status| &status.conditions);
-            let current = conditions.filter(|condition| condition.observed_generation == server.metadata.generation);
-            let said: Vec<_> = current.map(|condition| (condition.type_.as_str(), condition.reason.as_str())).collect();
-            said.contains(&("Ready", "AllAvailable")) && said.contains(&("Progressing", "Complete"))
-        };
         until(&self.api::<XmppServer>(), "chat", is_settled).await;
     }
 
@@ -217,8 +191,9 @@ impl World {
 
     /// Waits until a pod serves that did not before.
     pub(crate) async fn another(&self, component: &str, before: &[Serving]) -> Serving {
-        self.until_serving(component, |serving| serving.iter().any(|pod| !before.contains(pod))).await;
-        self.serving(component).await.into_iter().find(|pod| !before.contains(pod)).unwrap()
+        let is_new = |pod: &Serving| !before.contains(pod);
+        let serving = self.until_serving(component, |serving| serving.iter().any(is_new)).await;
+        serving.into_iter().find(is_new).unwrap()
     }
 
     /// Waits until the pods that serve are as they are to be.
@@ -253,28 +228,24 @@ impl World {
     /// Waits until a pod's process sees this in a file.
     pub(crate) async fn has_file(&self, pod: &Serving, path: &str, content: &str) {
         // Files are changed by the node, which says nothing of it.
-        for _ in 0..ASKED {
-            if self.node.file(&pod.name, path).as_deref() == Some(content) {
-                return;
-            }
-            sleep(ASKED_EVERY).await;
-        }
-        panic!("{}: {path} is as it was", pod.name);
+        asked(ASKED_FOR, async || {
+            let is_there = self.node.file(&pod.name, path).as_deref() == Some(content);
+            is_there.then_some(()).ok_or_else(|| format!("{}: {path} is as it was", pod.name))
+        })
+        .await;
     }
 
     /// Waits until a metric of a pod, by its name with labels, is this.
     pub(crate) async fn metric(&self, pod: &Serving, name: &str, value: u32) {
         let line = format!("{name} {value}");
-        let mut text = String::new();
         // Nobody tells when a number changes.
-        for _ in 0..ASKED {
-            text = self.node.metrics(pod.address).await;
-            if text.lines().any(|found| found == line) {
-                return;
-            }
-            sleep(ASKED_EVERY).await;
-        }
-        panic!("{}: not {line} in\n{text}\n{}", pod.name, self.node.log(&pod.name));
+        asked(ASKED_FOR, async || {
+            let text = self.node.metrics(pod.address).await;
+            let is_there = text.lines().any(|found| found == line);
+            let missing = || format!("{}: not {line} in\n{text}\n{}", pod.name, self.node.log(&pod.name));
+            is_there.then_some(()).ok_or_else(missing)
+        })
+        .await;
     }
 }
 
@@ -304,10 +275,4 @@ pub(crate) fn is_serving(pod: &Pod) -> bool {
 fn serving(pod: &Pod) -> Serving {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).unwrap();
     Serving { name: pod.name_any(), address: address.parse().unwrap() }
-}
-
-/// A certificate for a domain, and its key.
-fn certificate(domain: &str) -> (String, String) {
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([domain.to_owned()]).unwrap();
-    (cert.pem(), signing_key.serialize_pem())
 }
