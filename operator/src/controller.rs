@@ -13,8 +13,10 @@
 //! kube's own `Controller` would keep every object of every kind that it owns, and look again after each change of any of them.
 //! Here the inventory keeps a few numbers of each, and says whether a change is worth a look.
 
+mod known;
+
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     convert::Infallible,
     future::{pending, ready},
     sync::Arc,
@@ -58,13 +60,14 @@ use crate::{
     capabilities::{self, OPTIONAL},
     crd::XmppServer,
     dereference::{Cluster, Source},
-    hash,
     inventory::{Child, Inventory, ServerKey, State, Teller},
     lease::Leadership,
     names,
     reconcile::{self, Context, Error},
     telemetry::Metrics,
 };
+
+use self::known::Known;
 
 type Guarded = DeserializeGuard<XmppServer>;
 
@@ -253,7 +256,7 @@ impl Controller {
             let (concerned, gone) = known.take(&event);
             concerned.iter().for_each(|key| context.memory.know(key));
             gone.iter().for_each(|key| reconcile::forget(key, &context));
-            context.metrics.servers.set(i64::try_from(known.servers.len()).unwrap_or(i64::MAX));
+            context.metrics.servers.set(i64::try_from(known.len()).unwrap_or(i64::MAX));
             concerned
         };
         events.map(take).boxed()
@@ -378,49 +381,6 @@ fn reference(key: &ServerKey) -> ObjectRef<Guarded> {
 /// An item for each time that the value changes, until nobody can change it any more.
 fn changes<T: Clone + Send + Sync + 'static>(receiver: watch::Receiver<T>) -> impl Stream<Item = ()> + Send {
     stream::unfold(receiver, |mut receiver| async move { receiver.changed().await.is_ok().then_some(((), receiver)) })
-}
-
-/// What servers there are, and what of each was seen last that a look is worth. Our own writes to status are not.
-#[derive(Debug, Default)]
-struct Known {
-    servers: HashMap<ServerKey, String>,
-    relisted: Option<BTreeSet<ServerKey>>,
-}
-
-impl Known {
-    /// Returns whom it concerns, and who is gone.
-    fn take(&mut self, event: &Event<Guarded>) -> (Vec<ServerKey>, Vec<ServerKey>) {
-        match event {
-            Event::Init => {
-                self.relisted = Some(BTreeSet::new());
-                (Vec::new(), Vec::new())
-            }
-            Event::Apply(server) | Event::InitApply(server) => {
-                let meta = server.meta();
-                let key = ServerKey::of(meta);
-                if let Some(relisted) = &mut self.relisted {
-                    relisted.insert(key.clone());
-                }
-                let seen = format!("{:?} {:?} {:?}", meta.uid, meta.generation, meta.annotations);
-                let seen = hash::long(seen.as_bytes());
-                let is_news = self.servers.insert(key.clone(), seen.clone()) != Some(seen);
-                (if is_news { vec![key] } else { Vec::new() }, Vec::new())
-            }
-            Event::Delete(server) => {
-                let key = ServerKey::of(server.meta());
-                self.servers.remove(&key);
-                (Vec::new(), vec![key])
-            }
-            Event::InitDone => {
-                let there = self.relisted.take().unwrap_or_default();
-                let gone: Vec<_> = self.servers.keys().filter(|key| !there.contains(*key)).cloned().collect();
-                gone.iter().for_each(|key| {
-                    self.servers.remove(key);
-                });
-                (Vec::new(), gone)
-            }
-        }
-    }
 }
 
 async fn look(server: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
