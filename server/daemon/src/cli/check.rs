@@ -67,9 +67,11 @@ fn options(arguments: LogIn) -> Result<ClientOptions> {
         options.roots = Roots::Any;
     } else if let Some(file) = &arguments.ca {
         let pem = std::fs::read(file).map_err(|source| failed(file, source))?;
-        let authorities: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(std::result::Result::ok).collect();
+        let unusable = |why: String| Error::Usage(format!("{}: {why}", file.display()));
+        let authorities: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let authorities = authorities.map_err(|error| unusable(error.to_string()))?;
         if authorities.is_empty() {
-            return Err(Error::Usage(format!("{}: no certificates in it", file.display())));
+            return Err(unusable("no certificates in it".to_owned()));
         }
         options.roots = Roots::Custom(authorities);
     }
