@@ -85,6 +85,7 @@ async fn xep0280_4_5_10_1_copies_are_enabled_and_disabled_as_often_as_the_client
         ("enable", true),
     ] {
         switch(&mut other, name).await;
+        sender.hears_of("juliet@localhost").await;
         sender.send(&chat("juliet@localhost/balcony", name)).await;
         sender.expect_nothing().await;
         assert_eq!(body(&target.message().await), name);

@@ -1,5 +1,7 @@
 //! Messages, presence and friends, for tests that are about something else.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use starling_xml::OwnedElement;
 
 use super::RawClient;
@@ -34,6 +36,18 @@ async fn subscribe(subscriber: &mut RawClient, contact: &mut RawClient) {
     contact.until_presence(subscriber.bare(), Some("subscribe")).await;
     contact.send(&format!("<presence to='{}' type='subscribed'/>", subscriber.bare())).await;
     subscriber.until_presence(contact.full(), None).await;
+}
+
+/// Which of three nodes of Redis Cluster knows of an account, as they share the slots in tests/backends: CRC-16/XMODEM of its
+/// name.
+fn third(account: &str) -> u16 {
+    let bit = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+    let crc = account.bytes().fold(0, |crc: u16, byte| (0..8).fold(crc ^ (u16::from(byte) << 8), bit));
+    match crc % 16_384 {
+        ..=5460 => 0,
+        5461..=10922 => 1,
+        _ => 2,
+    }
 }
 
 impl RawClient {
@@ -84,6 +98,26 @@ impl RawClient {
             }
             came.push(element);
         }
+    }
+
+    /// Shows that this client's instance knows what became of the sessions of `account` elsewhere, as far as another client
+    /// was answered: an instance remembers sessions until Redis tells it of a change, which comes before Redis' answer to
+    /// whatever the instance asks from then on. Within one process it always knows.
+    pub async fn hears_of(&mut self, account: &str) {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        if !self.is_clustered() {
+            return;
+        }
+        // Somebody whom it cannot remember, and whom the same node knows of.
+        let name = loop {
+            let name = format!("nobody-{}@localhost", NEXT.fetch_add(1, Ordering::Relaxed));
+            if third(&name) == third(account) {
+                break name;
+            }
+        };
+        let ask = format!("<iq type='get' id='hears' to='{name}/x'><ping xmlns='urn:xmpp:ping'/></iq>");
+        let answer = self.ask(&ask).await;
+        assert_eq!(answer.as_raw().attribute("id").as_deref(), Some("hears"), "{}", self.transcript());
     }
 
     /// The roster (RFC 6121 §2.1.4) as it comes in the answer.

@@ -15,9 +15,16 @@ async fn watched(server: &Server) -> (RawClient, RawClient) {
     let mut watcher = crate::romeo(server, "watch").await;
     watcher.become_available(-1).await;
     let mut session = romeo(server, "orchard").await;
-    session.become_available(0).await;
+    take_messages(&mut session).await;
     watcher.until_presence("romeo@localhost/orchard", None).await;
     (session, watcher)
+}
+
+/// Becomes available, and waits until what waited has been asked for: what is kept goes to the store as long as that takes, and
+/// not to this session at all if another one takes it.
+async fn take_messages(session: &mut RawClient) {
+    session.become_available(0).await;
+    session.until_quiet().await;
 }
 
 async fn until_gone(watcher: &mut RawClient) {
@@ -188,7 +195,7 @@ async fn xep0198_4_another_resource_gets_what_was_not_acknowledged() {
     let mut sender = crate::juliet(&server, "balcony").await;
     let mut session = romeo(&server, "orchard").await;
     let mut other = romeo(&server, "garden").await;
-    other.become_available(0).await;
+    take_messages(&mut other).await;
     other.ack().await;
     send_numbers(&mut sender, "romeo@localhost/orchard", 0..3).await;
     expect_numbers(&mut session, 0..3).await;
@@ -212,7 +219,7 @@ async fn xep0198_4_what_another_resource_has_acknowledged_is_done_with() {
     let mut sender = crate::juliet(&server, "balcony").await;
     let (mut session, mut watcher) = watched(&server).await;
     let mut other = romeo(&server, "garden").await;
-    other.become_available(0).await;
+    take_messages(&mut other).await;
     send_numbers(&mut sender, "romeo@localhost", 0..3).await;
     expect_numbers(&mut other, 0..3).await;
     other.ack().await;
