@@ -27,8 +27,8 @@ fn a_log_in_is_checked_by_the_certificate_of_the_server() {
     log_in(&place, &server, &["--any-certificate"], "pencil\n", 0);
     log_in(&place, &server, &["--any-certificate", "--ca", &certificate], "pencil\n", 2);
     let whole = std::fs::read_to_string(&certificate).unwrap();
-    for (broken, why) in [(format!("{whole}{}", &whole[..whole.len() / 2]), "end"), (String::new(), "no certificates")]
-    {
+    let begun = whole.lines().take(3).fold(whole.clone(), |begun, line| begun + line + "\n");
+    for (broken, why) in [(begun, "end"), (String::new(), "no certificates")] {
         let file = place.file("broken.crt", &broken).display().to_string();
         let said = log_in(&place, &server, &["--ca", &file], "pencil\n", 2);
         assert!(said.contains("broken.crt: ") && said.contains(why), "{said}");
