@@ -213,9 +213,9 @@ impl Server {
         }
     }
 
-    /// Its memory, shared pages by its share of them.
-    pub fn pss_kib(&self) -> u64 {
-        self.instances.iter().map(Process::pss_kib).sum()
+    /// What it has allocated.
+    pub fn memory_kib(&self) -> u64 {
+        self.instances.iter().map(Process::memory_kib).sum()
     }
 
     /// The process; of a cluster, one of them.

@@ -204,7 +204,7 @@ async fn a_recipient_that_reads_nothing_costs_the_sender_errors_not_the_server_m
     for round in 0..200 {
         // By then all is full that can be.
         if round == 50 {
-            before = server.pss_kib();
+            before = server.memory_kib();
         }
         for _ in 0..20 {
             juliet.send(&message("romeo@localhost/orchard", "chat", &text)).await;
@@ -221,7 +221,7 @@ async fn a_recipient_that_reads_nothing_costs_the_sender_errors_not_the_server_m
             refused += 1;
         }
     }
-    let grown = server.pss_kib().saturating_sub(before);
+    let grown = server.memory_kib().saturating_sub(before);
     assert!(refused > 0 && refused < sent, "{refused} of {sent}");
     // The database's own caches are in it.
     assert!(grown < 16 * 1024, "grew by {grown} KiB for 30 MB");

@@ -136,12 +136,12 @@ async fn each_bad_stream_gets_its_own_error_and_others_are_undisturbed_in_bounde
     for (number, attack) in attacks().iter().enumerate() {
         suffer(&server, attack, &format!("warm{number}")).await;
     }
-    let before = server.pss_kib();
+    let before = server.memory_kib();
     let measuring = tokio::spawn({
         let (server, stop, peak) = (Arc::clone(&server), Arc::clone(&stop), Arc::clone(&peak));
         async move {
             while !stop.load(Ordering::Relaxed) {
-                peak.fetch_max(server.pss_kib(), Ordering::Relaxed);
+                peak.fetch_max(server.memory_kib(), Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -171,7 +171,7 @@ async fn each_bad_stream_gets_its_own_error_and_others_are_undisturbed_in_bounde
 async fn connections_that_stall_before_log_in_hold_little_memory() {
     let server = verona().set("c2s.limits.connections_per_address", "off").start().await;
     let mut session = juliet(&server, "balcony").await;
-    let before = server.pss_kib();
+    let before = server.memory_kib();
     let mut stalled = Vec::new();
     for _ in 0..300 {
         let mut client = RawClient::plain(&server).await;
@@ -180,7 +180,7 @@ async fn connections_that_stall_before_log_in_hold_little_memory() {
         stalled.push(client);
     }
     session.expect_nothing().await;
-    let each = server.pss_kib().saturating_sub(before) / 300;
+    let each = server.memory_kib().saturating_sub(before) / 300;
     println!("{each} KiB for each stalled connection");
     // More processes have more of what the first connections cost.
     let most = if server.instances() > 1 { 96 } else { 48 };

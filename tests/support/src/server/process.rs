@@ -178,11 +178,12 @@ impl Process {
         timeout(PATIENCE, request).await.unwrap_or_else(|_| panic!("no {path} in time"))
     }
 
-    /// Its memory, shared pages by its share of them.
-    pub(super) fn pss_kib(&self) -> u64 {
+    /// What it has allocated. Not the pages of the program: other servers share them, and as those end, each that is left has
+    /// a larger part.
+    pub(super) fn memory_kib(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap();
-        let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-        pss.trim().trim_end_matches(" kB").parse().unwrap()
+        let allocated = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:")).unwrap();
+        allocated.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     pub(super) fn id(&self) -> u32 {

@@ -150,7 +150,7 @@ async fn a_client_that_never_acknowledges_costs_bounded_memory() {
     let mut before = 0;
     for round in 0..120 {
         if round == 20 {
-            before = server.pss_kib();
+            before = server.memory_kib();
         }
         for _ in 0..20 {
             sender.send(&message).await;
@@ -159,6 +159,6 @@ async fn a_client_that_never_acknowledges_costs_bounded_memory() {
         sender.until_acked().await;
         recipient.until_quiet().await;
     }
-    let grown = server.pss_kib().saturating_sub(before);
+    let grown = server.memory_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "grew by {grown} KiB for 20 MB");
 }
