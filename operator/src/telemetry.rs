@@ -1,9 +1,8 @@
 //! What the operator says of itself: metrics, probes, logs.
 
-use std::{io, sync::Arc};
+use std::{future::ready, io, sync::Arc};
 
-use axum::{Router, extract::State, response::Response, routing::get};
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use starling_metrics::Register as _;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -43,12 +42,9 @@ impl Metrics {
     /// If a name is taken, which is a fault of the program.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let build = IntGaugeVec::new(
-            Opts::new("starling_operator_build_info", "Always 1; the label says which release runs."),
-            &["version"],
-        )?;
+        let help = "Always 1; the label says which release runs.";
+        let build = registry.gauges("starling_operator_build_info", help, &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        registry.register(Box::new(build))?;
         Ok(Self {
             reconciliations: registry.counters(
                 "starling_operator_reconciliations_total",
@@ -81,31 +77,13 @@ impl Metrics {
 /// Why the process is not ready, or `None`.
 pub type Unready = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
-#[derive(Clone)]
-struct Context {
-    metrics: Metrics,
-    unready: Unready,
-}
-
 /// Serves `/metrics`, `/healthz` and `/readyz` until `stop`; then what is being answered is finished.
 pub async fn serve(listener: TcpListener, metrics: Metrics, unready: Unready, stop: CancellationToken) {
-    let router = Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(show_readiness))
-        .with_state(Context { metrics, unready });
+    let router = starling_http::router(metrics.registry, move || ready(unready()));
     let tasks = TaskTracker::new();
     starling_http::serve(listener, router, CONNECTIONS, tasks.clone(), stop).await;
     tasks.close();
     tasks.wait().await;
-}
-
-async fn show_metrics(State(context): State<Context>) -> Response {
-    starling_http::metrics(&context.metrics.registry)
-}
-
-async fn show_readiness(State(context): State<Context>) -> Response {
-    starling_http::readiness((context.unready)())
 }
 
 /// What a line of the log looks like.

@@ -1,13 +1,8 @@
-//! What the HTTP port of `starlingd` answers.
+//! Whether `starlingd` is ready, for its HTTP port.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::response::Response;
-use axum::routing::get;
-use prometheus::Registry;
 use starling_session::Service;
 
 use crate::readiness::{self, Readiness};
@@ -17,40 +12,13 @@ pub(crate) const CONNECTIONS: usize = 256;
 /// For the store's answer to a readiness probe.
 const STORE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the answers are made of.
-#[derive(Clone)]
-pub(crate) struct Context {
-    /// For `/metrics`.
-    pub(crate) registry: Registry,
-    /// For `/readyz`.
-    pub(crate) readiness: Readiness,
-    /// For `/readyz`: what it stands on is asked whether it answers. `None`: there are no sessions here.
-    pub(crate) service: Option<Arc<Service>>,
-}
-
-/// The paths of this port.
-pub(crate) fn router(context: Context) -> Router {
-    Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(|| async { "alive\n" }))
-        .route("/readyz", get(show_readiness))
-        .with_state(context)
-}
-
-async fn show_metrics(State(context): State<Context>) -> Response {
-    starling_http::metrics(&context.registry)
-}
-
-async fn show_readiness(State(context): State<Context>) -> Response {
-    starling_http::readiness(unready(&context).await)
-}
-
-async fn unready(context: &Context) -> Option<String> {
-    match context.readiness.get() {
+/// Why it is not ready. What `service` stands on is asked whether it answers; `None`: there are no sessions here.
+pub(crate) async fn unready(readiness: Readiness, service: Option<Arc<Service>>) -> Option<String> {
+    match readiness.get() {
         readiness::State::Ready => {}
         state @ (readiness::State::Starting | readiness::State::Draining) => return Some(state.as_str().to_owned()),
     }
-    let Some(service) = &context.service else { return None };
+    let service = service?;
     if !service.registry().is_available() {
         return Some("the registry does not answer".to_owned());
     }

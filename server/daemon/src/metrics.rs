@@ -6,8 +6,9 @@ mod settings;
 
 use std::fmt::Write as _;
 
+use prometheus::Registry;
 use prometheus::proto::MetricType;
-use prometheus::{IntGaugeVec, Opts, Registry};
+use starling_metrics::Register as _;
 
 use crate::error::Result;
 
@@ -22,12 +23,9 @@ pub(crate) use settings::SettingsGauges;
 pub(crate) fn registry() -> Result<Registry> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::new()?))?;
-    let build = IntGaugeVec::new(
-        Opts::new("starling_build_info", "Always 1; the label says which release runs"),
-        &["version"],
-    )?;
+    let help = "Always 1; the label says which release runs";
+    let build = registry.gauges("starling_build_info", help, &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    registry.register(Box::new(build))?;
     Ok(registry)
 }
 

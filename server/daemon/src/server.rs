@@ -112,12 +112,8 @@ impl Server {
         if let Some(address) = parts.http {
             let (listener, address) = listen(address).await?;
             addresses.push(("http", address));
-            let context = http::Context {
-                registry,
-                readiness: readiness.clone(),
-                service: sessions.as_ref().map(|sessions| sessions.service.clone()),
-            };
-            let router = http::router(context);
+            let (state, service) = (readiness.clone(), sessions.as_ref().map(|sessions| sessions.service.clone()));
+            let router = starling_http::router(registry, move || http::unready(state.clone(), service.clone()));
             let serve = starling_http::serve(listener, router, http::CONNECTIONS, tasks.clone(), stop.clone());
             tasks.spawn(serve);
         }

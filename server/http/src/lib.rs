@@ -1,9 +1,8 @@
-//! The HTTP port of a process of ours: metrics and probes. Used by `starlingd` and by the operator, which say what is asked for
-//! by which path.
+//! The HTTP port of a process of ours: metrics and probes. Used by `starlingd` and by the operator, which say whether they are
+//! ready.
 //!
 //! ```text
-//!   kubelet, Prometheus ──► accept (a slot for each) ──► connection: HTTP/1, bounded ──► the process's own paths
-//!                                                                                        └─► metrics(), readiness()
+//!   kubelet, Prometheus ──► accept (a slot for each) ──► connection: HTTP/1, bounded ──► router(): /metrics, /healthz, /readyz
 //! ```
 //!
 //! Bounds: so many connections at once as the caller says (more wait in the kernel's backlog), a request's head within
@@ -19,6 +18,7 @@ use axum::{
     extract::Request,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -38,6 +38,19 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// For working out an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_BYTES: usize = 16 * 1024;
+
+/// `/metrics`: all that the registry has. `/healthz`: 200. `/readyz`: 200, or 503 with the reason why the process is not ready.
+pub fn router<U, A, R>(registry: Registry, unready: U) -> Router
+where
+    U: Fn() -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Option<R>> + Send + 'static,
+    R: Display + Send,
+{
+    Router::new()
+        .route("/metrics", get(move || async move { metrics(&registry) }))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(move || async move { readiness(unready().await) }))
+}
 
 /// Serves `router` until `stop`, to `connections` at once; then what is being answered is finished, and the task ends.
 /// Connections are tasks of `tasks`.
@@ -89,18 +102,14 @@ async fn answer(router: Router, request: Request<hyper::body::Incoming>) -> Resu
     }
 }
 
-/// All that a registry has, as Prometheus reads it.
-#[must_use]
-pub fn metrics(registry: &Registry) -> Response {
+fn metrics(registry: &Registry) -> Response {
     match TextEncoder::new().encode_to_string(&registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-/// 200, or 503 with the reason why the process is not ready.
-#[must_use]
-pub fn readiness(unready: Option<impl Display>) -> Response {
+fn readiness(unready: Option<impl Display>) -> Response {
     match unready {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),

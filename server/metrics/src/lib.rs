@@ -5,7 +5,7 @@
 //! ```
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result, core::Collector,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result, core::Collector,
 };
 
 /// What makes metrics.
@@ -40,6 +40,14 @@ pub trait Register {
         self.registered(IntGauge::new(name, help)?)
     }
 
+    /// Gauges that differ by the values of labels.
+    ///
+    /// # Errors
+    /// See [`Self::registered`].
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
     /// A histogram with these upper bounds, in seconds.
     ///
     /// # Errors
@@ -66,11 +74,17 @@ mod tests {
         registry.counter("a_total", "A.").unwrap().inc();
         registry.counters("b_total", "B.", &["kind"]).unwrap().with_label_values(&["one"]).inc_by(2);
         registry.gauge("c", "C.").unwrap().set(3);
+        registry.gauges("e", "E.", &["kind"]).unwrap().with_label_values(&["one"]).set(4);
         registry.histogram("d_seconds", "D.", &[0.5, 1.0]).unwrap().observe(0.7);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        for line in
-            ["a_total 1", "b_total{kind=\"one\"} 2", "c 3", "d_seconds_bucket{le=\"0.5\"} 0", "d_seconds_count 1"]
-        {
+        for line in [
+            "a_total 1",
+            "b_total{kind=\"one\"} 2",
+            "c 3",
+            "d_seconds_bucket{le=\"0.5\"} 0",
+            "d_seconds_count 1",
+            "e{kind=\"one\"} 4",
+        ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(registry.gauge("a_total", "Again.").is_err());
