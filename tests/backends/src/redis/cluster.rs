@@ -99,7 +99,12 @@ impl Cluster {
 
     /// The number, from 0 to 2, of the primary that serves a key at first.
     pub async fn primary_of(&self, key: &str) -> usize {
-        let slot: usize = self.node(0).command(&["CLUSTER", "KEYSLOT", key]).await.parse().unwrap();
+        Self::primary_of_slot(self.node(0).command(&["CLUSTER", "KEYSLOT", key]).await.parse().unwrap())
+    }
+
+    /// The same for a hash slot.
+    #[must_use]
+    pub const fn primary_of_slot(slot: u16) -> usize {
         match slot {
             ..=5460 => 0,
             5461..=10922 => 1,

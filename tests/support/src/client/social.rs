@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use starling_backends::redis::Cluster;
 use starling_xml::OwnedElement;
 
 use super::RawClient;
@@ -38,16 +39,11 @@ async fn subscribe(subscriber: &mut RawClient, contact: &mut RawClient) {
     subscriber.until_presence(contact.full(), None).await;
 }
 
-/// Which of three nodes of Redis Cluster knows of an account, as they share the slots in tests/backends: CRC-16/XMODEM of its
-/// name.
-fn third(account: &str) -> u16 {
+/// Which node of Redis Cluster knows of an account, as they share the slots in tests/backends: CRC-16/XMODEM of its name.
+fn node_of(account: &str) -> usize {
     let bit = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
     let crc = account.bytes().fold(0, |crc: u16, byte| (0..8).fold(crc ^ (u16::from(byte) << 8), bit));
-    match crc % 16_384 {
-        ..=5460 => 0,
-        5461..=10922 => 1,
-        _ => 2,
-    }
+    Cluster::primary_of_slot(crc % 16_384)
 }
 
 impl RawClient {
@@ -111,7 +107,7 @@ impl RawClient {
         // Somebody whom it cannot remember, and whom the same node knows of.
         let name = loop {
             let name = format!("nobody-{}@localhost", NEXT.fetch_add(1, Ordering::Relaxed));
-            if third(&name) == third(account) {
+            if node_of(&name) == node_of(account) {
                 break name;
             }
         };
